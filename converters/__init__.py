@@ -1,0 +1,1 @@
+"""What each model family is called and shaped in each format."""

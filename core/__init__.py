@@ -1,0 +1,82 @@
+"""Open safetensors, GGUF and ONNX models as one, and convert any of them into any other.
+
+Importing this package imports nothing else: each name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weighbridge.api import convert, load, load_file, open, plan, save_file
+    from weighbridge.compare import diff
+    from weighbridge.errors import (
+        AlreadyExists,
+        Error,
+        InvalidFile,
+        InvalidInput,
+        InvalidPlan,
+        MissingDependency,
+        NotFound,
+        Unsupported,
+    )
+    from weighbridge.model import Model
+    from weighbridge.steps import Plan
+    from weighbridge.tensor import Tensor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "api": ("convert", "load", "load_file", "open", "plan", "save_file"),
+    "compare": ("diff",),
+    "errors": (
+        "AlreadyExists",
+        "Error",
+        "InvalidFile",
+        "InvalidInput",
+        "InvalidPlan",
+        "MissingDependency",
+        "NotFound",
+        "Unsupported",
+    ),
+    "model": ("Model",),
+    "steps": ("Plan",),
+    "tensor": ("Tensor",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AlreadyExists",
+    "Error",
+    "InvalidFile",
+    "InvalidInput",
+    "InvalidPlan",
+    "MissingDependency",
+    "Model",
+    "NotFound",
+    "Plan",
+    "Tensor",
+    "Unsupported",
+    "convert",
+    "diff",
+    "load",
+    "load_file",
+    "open",
+    "plan",
+    "save_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'weighbridge' has no attribute '{name}'")
+    value = getattr(import_module(f"weighbridge.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,250 @@
+"""What people import: open, plan, convert, load, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weighbridge import registry
+from weighbridge.canonical import canonical
+from weighbridge.errors import InvalidFile, InvalidInput, InvalidPlan, NotFound
+from weighbridge.file import File
+from weighbridge.layout import LayoutOptions
+from weighbridge.metadata import string
+from weighbridge.model import HUGGING_FACE, Model
+from weighbridge.planner import IN_MEMORY, Wish, make_plan
+from weighbridge.report import Report
+from weighbridge.sizes import parse_size
+from weighbridge.tensor import from_array
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import torch
+
+    from weighbridge.engine.progress import Progress
+    from weighbridge.engine.write import Result
+    from weighbridge.format import Format
+    from weighbridge.steps import Plan
+    from weighbridge.tensor import Tensor
+
+    AnyPath = str | os.PathLike[str]
+
+HEAD_BYTES = 4096
+"""How much of a file a format may look at to recognise it."""
+
+
+def sniff(path: AnyPath) -> Format:
+    """Return the format of a file or a directory, by its content.
+
+    Raises:
+        NotFound: (rule ``not-found``) when there is nothing there.
+        InvalidFile: (rule ``unknown-format``) when no format knows it.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise NotFound("there is no such file or directory", rule="not-found", path=place)
+    head = b"" if place.is_dir() else _head(File(place))
+    formats = registry.formats()
+    for container in formats.values():
+        if container.sniff(place, head):
+            return container
+    raise InvalidFile(
+        "is of no format that is known",
+        rule="unknown-format",
+        path=place,
+        got="a directory" if place.is_dir() else f"the first bytes {head[:8]!r}",
+        expected=f"one of {', '.join(sorted(f.title for f in formats.values()))}",
+    )
+
+
+def _head(file: File) -> bytes:
+    try:
+        return file.read(0, min(file.size, HEAD_BYTES))
+    finally:
+        file.close()
+
+
+def open(path: AnyPath) -> Model:
+    """Open a model of any format: the header is read and checked, the weights stay where they are.
+
+    Args:
+        path: a file (GGUF, safetensors, ONNX, an index of shards) or a checkpoint directory. Of a
+            split GGUF any part will do.
+
+    Raises:
+        NotFound: (rule ``not-found``) when there is nothing there.
+        InvalidFile: with the rule that the file breaks.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = folder.name + "/x.safetensors"
+        >>> _ = save_file({"weight": np.ones((2, 3), np.float32)}, path)
+        >>> with open(path) as model:
+        ...     model.tensors["weight"].shape
+        (2, 3)
+        >>> folder.cleanup()
+    """
+    return sniff(path).open(Path(path))
+
+
+def plan(
+    source: AnyPath | Model,
+    target: AnyPath,
+    *,
+    to: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    quantize: str | None = None,
+    weights_only: bool = False,
+    overwrite: bool = False,
+    shard_size: int | str | None = None,
+    external: bool | None = None,
+    pre_tokenizer: str | None = None,
+) -> Plan:
+    """Plan a conversion from headers alone; print the plan to see it, `run` it to do it.
+
+    Args:
+        source: a path, or an opened model.
+        target: the file or directory to write.
+        to: the target's format; by default its suffix tells, and a path without one is a
+            Hugging Face directory.
+        dtype: the dtype of all floating-point weights: ``float32``, ``bfloat16``, ``float16``.
+        quantize: the encoding of the weight matrices: ``Q8_0``, ``Q4_0``, ``F16``.
+        weights_only: move tensors under their own names, without config, tokenizer or family.
+        overwrite: whether an existing target may be replaced. Of a symbolic link only the link is:
+            what it points to stays as it is.
+        shard_size: the most bytes of weights in one file, as ``"5GB"``.
+        external: for ONNX, whether the weights go beside the header file.
+        pre_tokenizer: GGUF's name of the pre-tokenizer, where it is not recognised.
+
+    Returns:
+        The plan; what is wrong with the conversion is in its ``problems``.
+
+    Raises:
+        Error: when the source cannot be opened, or an option makes no sense.
+    """
+    size = None if shard_size is None else parse_size(shard_size)
+    wish = Wish(
+        to=to,
+        dtype=_dtype_name(dtype),
+        quantize=quantize,
+        weights_only=weights_only,
+        overwrite=overwrite,
+        layout=LayoutOptions(size, external),
+        pre_tokenizer=pre_tokenizer,
+    )
+    model = source if isinstance(source, Model) else open(source)
+    return make_plan(model, Path(target), wish)
+
+
+def convert(
+    source: AnyPath | Model,
+    target: AnyPath,
+    *,
+    memory: int | str | None = None,
+    threads: int | None = None,
+    progress: bool | Progress = False,
+    **options: Any,
+) -> Result:
+    """Plan a conversion and run it.
+
+    Args:
+        source: a path, or an opened model.
+        target: the file or directory to write.
+        memory: the most memory that the process may have resident; None allows 1 GB beside what
+            it has already.
+        threads: how many threads work; None takes one for each core.
+        progress: True shows a bar; a function is told of every piece.
+        options: those of `plan`.
+
+    Raises:
+        InvalidPlan: with everything that is wrong, before a byte is written.
+    """
+    return plan(source, target, **options).run(memory=memory, threads=threads, progress=progress)
+
+
+def load(
+    path: AnyPath,
+    dtype: str | torch.dtype | None = None,
+    *,
+    memory: int | str = "1GB",
+    threads: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """Load a model's weights under Hugging Face's names, from any format.
+
+    Dense tensors are views of the file, not copies, where the file aligns them, as GGUF and
+    safetensors do; quantised ones are decoded. Writing to a view does not change the file.
+
+    Args:
+        path: a file or a checkpoint directory.
+        dtype: the dtype of all floating-point tensors; None keeps a dense tensor's own and gives
+            float32 for a quantised one.
+        memory: the most memory to use beside the result.
+        threads: how many threads decode.
+
+    Raises:
+        InvalidPlan: when the weights cannot be named, as for a GGUF of an unknown family.
+        MissingDependency: when torch is not installed.
+    """
+    from weighbridge.engine.load import load_tensors
+
+    report = Report()
+    with open(path) as model:
+        named = canonical(model, report, weights_only=True)
+        if report.problems:
+            raise InvalidPlan(report.problems)
+        return load_tensors(named.tensors, _dtype_name(dtype), memory=memory, threads=threads)
+
+
+def load_file(path: AnyPath) -> dict[str, torch.Tensor]:
+    """Load a file's tensors under their own names, as `safetensors.torch.load_file` does.
+
+    Any format will do; quantised tensors are decoded to float32.
+    """
+    from weighbridge.engine.load import load_tensors
+
+    with open(path) as model:
+        return load_tensors(model.tensors)
+
+
+def save_file(
+    tensors: Mapping[str, Any], path: AnyPath, metadata: Mapping[str, str] | None = None
+) -> Result:
+    """Save arrays or torch tensors, as `safetensors.torch.save_file` does, in any format.
+
+    Args:
+        tensors: name -> NumPy array or torch tensor, contiguous or not.
+        path: the file; its suffix tells the format. An existing file is replaced.
+        metadata: strings to keep beside the tensors.
+
+    Raises:
+        InvalidInput: (rule ``dtype``) for a dtype that cannot be stored.
+    """
+    lazy = {name: _in_memory(name, values) for name, values in tensors.items()}
+    kept = {key: string(text) for key, text in (metadata or {}).items()}
+    model = Model(IN_MEMORY, HUGGING_FACE, lazy, metadata=kept)
+    wish = Wish(weights_only=True, overwrite=True)
+    return make_plan(model, Path(path), wish).run()
+
+
+def _in_memory(name: str, values: Any) -> Tensor:
+    if hasattr(values, "detach"):
+        from weighbridge.engine.load import from_torch
+
+        return from_torch(name, values)
+    if not isinstance(values, np.ndarray | np.generic):
+        raise InvalidInput(
+            "is neither a NumPy array nor a torch tensor",
+            rule="dtype",
+            tensor=name,
+            got=type(values).__name__,
+        )
+    return from_array(name, np.asarray(values))
+
+
+def _dtype_name(dtype: str | torch.dtype | None) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")

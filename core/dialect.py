@@ -1,0 +1,68 @@
+"""What a dialect is: one world's names, shapes and key-values, and the way to Hugging Face's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from weighbridge.encoding import Encoding
+    from weighbridge.model import Model
+    from weighbridge.report import Report
+    from weighbridge.tensor import Lazy
+
+
+@dataclass(frozen=True)
+class DialectOptions:
+    """What a user may say about the translation.
+
+    Attributes:
+        name: what the model is called, from the source's path where nothing else tells.
+        pre_tokenizer: the pre-tokenizer's name, where it should not be recognised.
+    """
+
+    name: str = ""
+    pre_tokenizer: str | None = None
+
+
+class Dialect(ABC):
+    """One table to the canonical dialect and the inverse of that table from it.
+
+    One instance is registered under ``weighbridge.dialects``. Neither direction reads weights or
+    raises for what is wrong with the model: both report it and go on, so that all is told at once.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def to_canonical(self, model: Model, report: Report, *, weights_only: bool = False) -> Model:
+        """Return `model` with Hugging Face's names, shapes, config and side files.
+
+        Args:
+            model: in this dialect.
+            report: is told what is wrong.
+            weights_only: whether the tensors alone are wanted; then nothing else is translated, nor
+                is anything that is wrong with it.
+        """
+
+    @abstractmethod
+    def from_canonical(self, model: Model, report: Report, options: DialectOptions) -> Model:
+        """Return a canonical `model` with this dialect's names, shapes and key-values."""
+
+    @abstractmethod
+    def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
+        """Return how a tensor of this dialect is to be stored.
+
+        Args:
+            name: its name in this dialect.
+            tensor: its shape and present encoding.
+            wanted: the encoding asked for by ``--dtype`` or ``--quantize``, None to keep it.
+        """
+
+    def complete(self, model: Model) -> Model:
+        """Return a model of this dialect with what follows from its final encodings filled in.
+
+        Called once, when every tensor has the encoding that it will be stored in.
+        """
+        return model

@@ -1,0 +1,180 @@
+"""Encode and decode of every encoding.
+
+Each function here works on whole grains, keeps no state, and may be called from any thread. What
+is written in NumPy below is the specification that faster kernels have to match bit for bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weighbridge.encoding import DATA, DENSE, DTYPE_NAMES, Dense, Encoding, Scaled, Shape
+from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.kernels.codec import Codec, block_dtype
+from weighbridge.kernels.dense import cast, narrow_exactly, pack, unpack
+from weighbridge.kernels.ranges import lossless
+from weighbridge.kernels.scaled import decode_scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Codec", "cast", "codec_for", "decode", "encode", "lossless", "narrow_exactly"]
+
+Part = NDArray[np.uint8] | memoryview | bytes
+
+_BATCH = 1 << 18
+"""Values decoded at once: what they need stays in a core's own cache."""
+
+
+def decode(
+    encoding: Encoding,
+    parts: Mapping[str, Part],
+    shape: Shape,
+    out_dtype: str | Dense | None = "f32",
+) -> NDArray[Any]:
+    """Return the numbers of a tensor, or of some of its rows, as an array of `shape`.
+
+    Args:
+        encoding: how `parts` are encoded.
+        parts: the bytes of each part that ``encoding.sizes(shape)`` names.
+        shape: the shape of the result.
+        out_dtype: a dense encoding or its name. None asks for what needs no cast: the numbers'
+            own type for a dense encoding (a view where they are whole bytes), float32 otherwise.
+
+    Raises:
+        InvalidInput: (rule ``part-size``) when a part is missing or of another size; (rule
+            ``overflow``) when a number is out of `out_dtype`'s range.
+        Unsupported: (rule ``unknown-encoding``) when nothing here decodes it.
+
+    Example:
+        >>> decode(DENSE["bf16"], {"data": bytes.fromhex("803f00c0")}, (2,)).tolist()
+        [1.0, -2.0]
+    """
+    held = _checked(encoding, parts, shape)
+    target = _dense(out_dtype) if out_dtype is not None else None
+    if isinstance(encoding, Dense):
+        numbers = unpack(held[DATA], encoding, math.prod(shape)).reshape(shape)
+        return numbers if target is None else cast(numbers, target)
+    target = target or DENSE["f32"]
+    if isinstance(encoding, Scaled):
+        return cast(decode_scaled(encoding, held, shape), target)
+    return _decode_blocks(codec_for(encoding), held[DATA], target).reshape(shape)
+
+
+def encode(encoding: Encoding, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the bytes of the part ``data`` of `values`.
+
+    Raises:
+        InvalidInput: (rule ``overflow`` or ``not-finite``) for a number that has no place there.
+        Unsupported: (rule ``no-encoder``) when nothing encodes to this; (rule ``block-size``)
+            when the rows are no whole number of blocks.
+
+    Example:
+        >>> encode(DENSE["bf16"], np.float32([1, -2])).tobytes().hex()
+        '803f00c0'
+    """
+    if isinstance(encoding, Dense):
+        return pack(cast(values, encoding), encoding)
+    encoder = None if isinstance(encoding, Scaled) else codec_for(encoding).encode
+    if encoder is None:
+        raise Unsupported(f"nothing encodes to {encoding} yet", rule="no-encoder", got=encoding)
+    encoding.sizes(values.shape)
+    rows = cast(values, DENSE["f32"]).reshape(-1, encoding.grain)
+    blocks = np.empty(len(rows), block_dtype(encoding))
+    for part in _batches(len(rows), encoding.grain):
+        blocks[part] = encoder(rows[part])
+    return blocks.view(np.uint8)
+
+
+def codec_for(encoding: Encoding | str) -> Codec:
+    """Return the codec of a dense or blocked encoding: a built-in one, or one that is registered.
+
+    Raises:
+        Unsupported: (rule ``unknown-encoding``) when there is none.
+
+    Example:
+        >>> codec_for("q4_k").encoding.grain
+        256
+    """
+    name = encoding if isinstance(encoding, str) else encoding.name
+    codec = _dense_codec(DENSE[name]) if name in DENSE else _blocked_codec(name)
+    if codec is None or (isinstance(encoding, Encoding) and codec.encoding != encoding):
+        raise Unsupported("unknown encoding", rule="unknown-encoding", got=name)
+    return codec
+
+
+def _blocked_codec(name: str) -> Codec | None:
+    # Both imports wait for their first use: not every caller meets quantised weights.
+    from weighbridge.kernels.ggml import GGML
+
+    if name in GGML:
+        return GGML[name]
+    from weighbridge.registry import encodings
+
+    return encodings().get(name)
+
+
+@functools.cache
+def _dense_codec(dense: Dense) -> Codec:
+    single = DENSE["f32"]
+
+    def decoded(blocks: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the numbers as float32."""
+        data = np.ascontiguousarray(blocks).view(np.uint8)
+        return cast(unpack(data, dense, len(blocks) * dense.grain), single).reshape(-1, dense.grain)
+
+    def encoded(values: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the numbers rounded to nearest, ties to even."""
+        return pack(cast(values, dense), dense).view(block_dtype(dense))
+
+    return Codec(dense, decoded, encoded)
+
+
+def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense) -> NDArray[Any]:
+    blocks = codec.blocks(data)
+    values = np.empty((len(blocks), codec.encoding.grain), target.dtype)
+    for part in _batches(len(blocks), codec.encoding.grain):
+        values[part] = cast(codec.decode(blocks[part]), target)
+    return values
+
+
+def _batches(count: int, grain: int) -> list[slice]:
+    step = max(1, _BATCH // grain)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _dense(name: str | Dense) -> Dense:
+    if isinstance(name, Dense):
+        return name
+    dense = DENSE.get(DTYPE_NAMES.get(name, name))
+    if dense is None:
+        raise Unsupported("unknown number type", rule="dtype", got=name)
+    return dense
+
+
+def _checked(
+    encoding: Encoding, parts: Mapping[str, Part], shape: Shape
+) -> Mapping[str, NDArray[np.uint8]]:
+    """Return the parts as bytes, each of the size that the encoding says."""
+    held = {name: _octets(part) for name, part in parts.items()}
+    for name, nbytes in encoding.sizes(shape).items():
+        got = held[name].size if name in held else None
+        if got != nbytes:
+            raise InvalidInput(
+                f"part '{name}' of {encoding} is not of the size of shape {shape}",
+                rule="part-size",
+                got="no part" if got is None else f"{got} bytes",
+                expected=f"{nbytes} bytes",
+            )
+    return held
+
+
+def _octets(part: Part) -> NDArray[np.uint8]:
+    if isinstance(part, np.ndarray):
+        return np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+    return np.frombuffer(part, np.uint8)

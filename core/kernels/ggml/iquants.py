@@ -1,0 +1,293 @@
+"""ggml's IQ types: groups of magnitudes from a grid, with signs and scales beside them.
+
+Layouts: ``ggml-common.h``, ``block_iq1_s`` to ``block_iq4_xs``. A block has 256 values, but for
+IQ4_NL's 32. The grids are in `grids` and are unpacked when a first block is decoded.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weighbridge.encoding import blocked
+from weighbridge.kernels.codec import Blocks, Codec, Values
+from weighbridge.kernels.ggml.bits import Bytes, Singles, look_up, planes, sequence, singles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IQ1_S = blocked("iq1_s", 256, [("d", "<f2"), ("qs", "u1", (32,)), ("qh", "<u2", (8,))], 50)
+IQ1_M = blocked(
+    "iq1_m", 256, [("qs", "u1", (32,)), ("qh", "u1", (16,)), ("scales", "<u2", (4,))], 56
+)
+IQ2_XXS = blocked("iq2_xxs", 256, [("d", "<f2"), ("qs", "<u4", (8, 2))], 66)
+IQ2_XS = blocked("iq2_xs", 256, [("d", "<f2"), ("qs", "<u2", (32,)), ("scales", "u1", (8,))], 74)
+IQ2_S = blocked(
+    "iq2_s",
+    256,
+    [
+        ("d", "<f2"),
+        ("qs", "u1", (32,)),
+        ("signs", "u1", (32,)),
+        ("qh", "u1", (8,)),
+        ("scales", "u1", (8,)),
+    ],
+    82,
+)
+IQ3_XXS = blocked("iq3_xxs", 256, [("d", "<f2"), ("qs", "u1", (64,)), ("signs", "<u4", (8,))], 98)
+IQ3_S = blocked(
+    "iq3_s",
+    256,
+    [
+        ("d", "<f2"),
+        ("qs", "u1", (64,)),
+        ("qh", "u1", (8,)),
+        ("signs", "u1", (32,)),
+        ("scales", "u1", (4,)),
+    ],
+    110,
+)
+IQ4_NL = blocked("iq4_nl", 32, [("d", "<f2"), ("qs", "u1", (16,))], 18)
+IQ4_XS = blocked(
+    "iq4_xs",
+    256,
+    [("d", "<f2"), ("scales_h", "<u2"), ("scales_l", "u1", (4,)), ("qs", "u1", (128,))],
+    136,
+)
+
+LEVELS = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)
+"""What the codes of IQ4_NL and IQ4_XS stand for (``kvalues_iq4nl``)."""
+
+_SHIFT = np.float32(0.125)
+"""How far the IQ1 types shift a group of values up or down (``IQ1S_DELTA``)."""
+
+
+@np.errstate(all="ignore")
+def decode_iq1_s(blocks: Blocks) -> Values:
+    """Return ``d * (2 * scale + 1) * (grid + shift)``, the shift 1/8 or -1/8.
+
+    Each of the 8 words ``qh`` serves 32 values: four times 3 upper bits of an index, 3 bits of
+    scale, and the sign of the shift.
+
+    Example:
+        >>> block = np.zeros(1, IQ1_S.dtype)
+        >>> block["d"], block["qh"][0, 0] = 1, 0x9000
+        >>> decode_iq1_s(block)[0, [0, 32]].tolist()
+        [-3.375, -0.875]
+    """
+    words = blocks["qh"]
+    index = blocks["qs"] | _fields(words, 3, 4).reshape(-1, 32) << 8
+    values = _points("iq1", index).reshape(-1, 8, 32)
+    values += np.where(words & 0x8000, -_SHIFT, _SHIFT)[:, :, None]
+    scales = ((words >> 12 & 7) * 2 + 1).astype(np.float32)
+    values *= (scales * singles(blocks["d"]))[:, :, None]
+    return values.reshape(-1, 256)
+
+
+@np.errstate(all="ignore")
+def decode_iq1_m(blocks: Blocks) -> Values:
+    """Return ``d * (2 * scale + 1) * (grid + shift)``, with a scale for each 16 values.
+
+    The upper four bits of the words ``scales`` are, joined, the float16 ``d``; the others are four
+    scales each. Each half of a byte of ``qh`` has 3 upper bits of an index and the sign of a shift.
+
+    Example:
+        >>> block = np.zeros(1, IQ1_M.dtype)
+        >>> block["scales"][0], block["qh"][0, 0] = [1, 0, 0xC000, 0x3000], 8
+        >>> decode_iq1_m(block)[0, [0, 8, 16]].tolist()
+        [-3.375, -2.625, -0.875]
+    """
+    words = blocks["scales"]
+    d = np.bitwise_or.reduce((words & 0xF000) >> np.array([12, 8, 4, 0], np.uint16), axis=1)
+    halves = sequence(blocks["qh"], 4)
+    index = blocks["qs"] | (halves & 7).astype(np.uint16) << 8
+    values = _points("iq1", index)
+    values += np.where(halves & 8, -_SHIFT, _SHIFT)[:, :, None]
+    scales = (_fields(words, 3, 4) * 2 + 1).astype(np.float32).reshape(-1, 16)
+    values = values.reshape(-1, 16, 16)
+    values *= (scales * singles(d.view(np.float16)))[:, :, None]
+    return values.reshape(-1, 256)
+
+
+@np.errstate(all="ignore")
+def decode_iq2_xxs(blocks: Blocks) -> Values:
+    """Return ``d * (scale + 1/2) / 4 * grid * sign``.
+
+    For each 32 values: four indices of 8 bits; four times 7 bits of signs and 4 bits of scale.
+
+    Example:
+        >>> block = np.zeros(1, IQ2_XXS.dtype)
+        >>> block["d"], block["qs"][0, 0] = 1, (1, 0x10000001)
+        >>> decode_iq2_xxs(block)[0, [0, 1, 7, 32]].tolist()
+        [-16.125, 3.0, -3.0, 1.0]
+    """
+    index = np.ascontiguousarray(blocks["qs"][..., 0]).view(np.uint8)
+    words = blocks["qs"][..., 1]
+    values = _points("iq2_xxs", index)
+    values *= look_up(_even_signs(), _fields(words, 7, 4).reshape(-1, 32))
+    return _in_quarters(values, words >> 28, blocks["d"])
+
+
+@np.errstate(all="ignore")
+def decode_iq2_xs(blocks: Blocks) -> Values:
+    """Return ``d * (scale + 1/2) / 4 * grid * sign``, with a scale for each 16 values.
+
+    A word for each 8 values: an index of 9 bits and 7 bits of signs.
+
+    Example:
+        >>> block = np.zeros(1, IQ2_XS.dtype)
+        >>> block["d"], block["qs"][0, 0], block["scales"][0, 0] = 1, 0x0201, 1
+        >>> decode_iq2_xs(block)[0, [0, 1, 7, 16]].tolist()
+        [-16.125, 3.0, -3.0, 1.0]
+    """
+    words = blocks["qs"]
+    values = _points("iq2_xs", words & 511)
+    values *= look_up(_even_signs(), words >> 9)
+    return _in_quarters(values, sequence(blocks["scales"], 4), blocks["d"])
+
+
+@np.errstate(all="ignore")
+def decode_iq2_s(blocks: Blocks) -> Values:
+    """Return ``d * (scale + 1/2) / 4 * grid * sign``, with a scale for each 16 values.
+
+    An index has 8 bits in ``qs`` and 2 in ``qh``; every value has a sign bit of its own.
+
+    Example:
+        >>> block = np.zeros(1, IQ2_S.dtype)
+        >>> block["d"], block["qs"][0, 0], block["signs"][0, 0], block["scales"][0, 0] = 1, 1, 1, 1
+        >>> decode_iq2_s(block)[0, [0, 1, 16]].tolist()
+        [-16.125, 3.0, 1.0]
+    """
+    index = blocks["qs"] | sequence(blocks["qh"], 2).astype(np.uint16) << 8
+    values = _points("iq2_s", index)
+    values *= look_up(_signs(), blocks["signs"])
+    return _in_quarters(values, sequence(blocks["scales"], 4), blocks["d"])
+
+
+@np.errstate(all="ignore")
+def decode_iq3_xxs(blocks: Blocks) -> Values:
+    """Return ``d * (scale + 1/2) / 2 * grid * sign``: 4 values a point.
+
+    For each 32 values a word has four times 7 bits of signs and 4 bits of scale.
+
+    Example:
+        >>> block = np.zeros(1, IQ3_XXS.dtype)
+        >>> block["d"], block["qs"][0, 0], block["signs"][0, 0] = 1, 1, 0x10000001
+        >>> decode_iq3_xxs(block)[0, [0, 1, 7, 32]].tolist()
+        [-15.0, 3.0, -3.0, 1.0]
+    """
+    words = blocks["signs"]
+    values = _points("iq3_xxs", blocks["qs"]).reshape(-1, 32, 8)
+    values *= look_up(_even_signs(), _fields(words, 7, 4).reshape(-1, 32))
+    scales = (words >> 28).astype(np.float32) + np.float32(0.5)
+    values = values.reshape(-1, 8, 32)
+    values *= (singles(blocks["d"]) * scales * np.float32(0.5))[:, :, None]
+    return values.reshape(-1, 256)
+
+
+@np.errstate(all="ignore")
+def decode_iq3_s(blocks: Blocks) -> Values:
+    """Return ``d * (2 * scale + 1) * grid * sign``: 4 values a point, a scale for each 32 values.
+
+    An index has 8 bits in ``qs`` and 1 in ``qh``; every value has a sign bit of its own.
+
+    Example:
+        >>> block = np.zeros(1, IQ3_S.dtype)
+        >>> block["d"], block["qs"][0, 0], block["signs"][0, 0], block["scales"][0, 0] = 1, 1, 1, 1
+        >>> decode_iq3_s(block)[0, [0, 1, 32]].tolist()
+        [-9.0, 3.0, 1.0]
+    """
+    index = blocks["qs"] | sequence(blocks["qh"], 1).astype(np.uint16) << 8
+    values = _points("iq3_s", index).reshape(-1, 32, 8)
+    values *= look_up(_signs(), blocks["signs"])
+    scales = (sequence(blocks["scales"], 4) * 2 + 1).astype(np.float32)
+    values = values.reshape(-1, 8, 32)
+    values *= (singles(blocks["d"]) * scales)[:, :, None]
+    return values.reshape(-1, 256)
+
+
+@np.errstate(all="ignore")
+def decode_iq4_nl(blocks: Blocks) -> Values:
+    """Return ``d * LEVELS[q]``.
+
+    Example:
+        >>> block = np.array([(0.5, [0xF0] + [0x88] * 15)], IQ4_NL.dtype)
+        >>> decode_iq4_nl(block)[0, [0, 16, 1]].tolist()
+        [-63.5, 56.5, 0.5]
+    """
+    values = look_up(LEVELS, planes(blocks["qs"], 4)).reshape(-1, 32)
+    values *= singles(blocks["d"])
+    return values
+
+
+@np.errstate(all="ignore")
+def decode_iq4_xs(blocks: Blocks) -> Values:
+    """Return ``d * (scale - 32) * LEVELS[q]``, for each 32 values a scale of 4 + 2 bits.
+
+    Example:
+        >>> block = np.zeros(1, IQ4_XS.dtype)
+        >>> block["d"], block["scales_l"][0, 0], block["scales_h"] = 1, 1, 2
+        >>> decode_iq4_xs(block)[0, [0, 32]].tolist()
+        [-127.0, 4064.0]
+    """
+    joined = sequence(blocks["scales_l"], 4) | _fields(blocks["scales_h"], 2, 8) << 4
+    scales = joined.astype(np.float32) - np.float32(32)
+    codes = planes(blocks["qs"].reshape(-1, 8, 16), 4).reshape(-1, 8, 32)
+    values = look_up(LEVELS, codes)
+    values *= (singles(blocks["d"]) * scales)[:, :, None]
+    return values.reshape(-1, 256)
+
+
+def _points(name: str, index: NDArray[Any]) -> Values:
+    # Only who decodes such a block needs the grids.
+    from weighbridge.kernels.ggml.grids import grid
+
+    points: Values = look_up(grid(name), index)
+    return points
+
+
+def _fields(words: NDArray[Any], bits: int, count: int) -> NDArray[Any]:
+    """Return the lowest `count` fields of `bits` bits of each word, on an axis of their own."""
+    shifts = np.arange(0, bits * count, bits, dtype=words.dtype)
+    return (words[..., None] >> shifts) & ((1 << bits) - 1)
+
+
+def _in_quarters(values: Values, scales: NDArray[Any], d: NDArray[Any]) -> Values:
+    """Multiply equal runs of `values` by ``d * (scale + 1/2) / 4``."""
+    factors = singles(d) * (scales.astype(np.float32) + np.float32(0.5)) * np.float32(0.25)
+    values = values.reshape(*factors.shape, 256 // factors.shape[1])
+    values *= factors[:, :, None]
+    return values.reshape(-1, 256)
+
+
+@functools.cache
+def _signs() -> Singles:
+    """Return the eight factors that each byte of sign bits means, the lowest bit first."""
+    bits: Bytes = sequence(np.arange(256, dtype=np.uint8)[:, None], 1)
+    return np.float32(1) - np.float32(2) * bits
+
+
+@functools.cache
+def _even_signs() -> Singles:
+    """Return the factors that 7 bits mean: the eighth makes the number of minus signs even."""
+    codes = np.arange(128)
+    odd = np.bitwise_count(codes) & 1
+    factors: Singles = _signs()[codes | odd << 7]
+    return factors
+
+
+CODECS = (
+    Codec(IQ2_XXS, decode_iq2_xxs),
+    Codec(IQ2_XS, decode_iq2_xs),
+    Codec(IQ3_XXS, decode_iq3_xxs),
+    Codec(IQ1_S, decode_iq1_s),
+    Codec(IQ4_NL, decode_iq4_nl),
+    Codec(IQ3_S, decode_iq3_s),
+    Codec(IQ2_S, decode_iq2_s),
+    Codec(IQ4_XS, decode_iq4_xs),
+    Codec(IQ1_M, decode_iq1_m),
+)

@@ -1,0 +1,112 @@
+"""ggml's blocks of 4-bit floating-point numbers (E2M1) with 8-bit floating-point scales.
+
+Layouts: ``ggml-common.h``, ``block_mxfp4`` and ``block_nvfp4``. Both look a code up among the
+doubled values and halve the scale, so that the values are integers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+
+from weighbridge.encoding import blocked
+from weighbridge.kernels.codec import Blocks, Codec, Values, refuse_not_finite
+from weighbridge.kernels.ggml.bits import Bytes, Singles, fill, look_up, pack_planes, planes
+
+MXFP4 = blocked("mxfp4", 32, [("e", "u1"), ("qs", "u1", (16,))], 17)
+NVFP4 = blocked("nvfp4", 64, [("d", "u1", (4,)), ("qs", "u1", (32,))], 36)
+
+DOUBLED = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
+"""Twice the value of each E2M1 code (OCP Microscaling Formats, 5.3.3); there is no minus zero."""
+
+
+@np.errstate(all="ignore")
+def decode_mxfp4(blocks: Blocks) -> Values:
+    """Return ``2**(e - 127)`` times the code's value; ``e`` = 255 is not special, as in ggml.
+
+    Example:
+        >>> block = np.array([(128, [0xF1] + [0] * 15)], MXFP4.dtype)
+        >>> decode_mxfp4(block)[0, [0, 16]].tolist()
+        [1.0, -12.0]
+    """
+    values = look_up(DOUBLED, planes(blocks["qs"], 4)).reshape(-1, 32)
+    values *= look_up(_halved_powers(), blocks["e"])[:, None]
+    return values
+
+
+@np.errstate(all="ignore")
+def decode_nvfp4(blocks: Blocks) -> Values:
+    """Return a scale for each 16 values, unsigned E4M3, times the code's value.
+
+    In each 8 bytes the low halves come first. The sign bit of a scale is ignored and 0x7F, which
+    is not a number, is 0: ggml's ``ggml_ue4m3_to_fp32``.
+
+    Example:
+        >>> block = np.array([([0x40, 0, 0, 0], [0xF1] + [0] * 31)], NVFP4.dtype)
+        >>> decode_nvfp4(block)[0, [0, 8]].tolist()
+        [1.0, -12.0]
+    """
+    codes = planes(blocks["qs"].reshape(-1, 4, 8), 4).reshape(-1, 4, 16)
+    values = look_up(DOUBLED, codes)
+    values *= look_up(_halved_ue4m3(), blocks["d"])[:, :, None]
+    return values.reshape(-1, 64)
+
+
+@np.errstate(all="ignore")
+def encode_mxfp4(values: Values) -> Blocks:
+    """Scale so that the largest magnitude is from 4 to 8; take the nearest code, the first of two.
+
+    Example:
+        >>> block = encode_mxfp4(np.float32([[6, -1] + [0] * 30]))
+        >>> block["e"].tolist(), decode_mxfp4(block)[0, :2].tolist()
+        ([127], [6.0, -1.0])
+    """
+    refuse_not_finite(values, MXFP4)
+    largest = np.abs(values).max(axis=1)
+    # Rounded to float32 before floor, as C's log2f is: just below 2**n that may give n.
+    power = np.floor(np.log2(largest, dtype=np.float64).astype(np.float32))
+    exponent = np.where(largest > 0, power + 125, 0).astype(np.int32).astype(np.uint8)
+    codes = _nearest(values, _halved_powers()[exponent][:, None])
+    return fill(MXFP4, e=exponent, qs=pack_planes(codes.reshape(-1, 2, 16), 4))
+
+
+def _nearest(values: Values, halved: Singles) -> Bytes:
+    """Return the codes nearest to `values`, given half the scale; all quotients are exact.
+
+    ggml compares with products: a magnitude whose product overflows is never the nearest.
+    """
+    magnitudes = np.abs(values) / halved
+    codes = np.zeros(values.shape, np.uint8)
+    for below, above in itertools.pairwise(DOUBLED[:8]):
+        codes += magnitudes > (below + above) / 2
+    last = np.isfinite(DOUBLED[:8] * halved).sum(axis=1, keepdims=True, dtype=np.uint8) - 1
+    np.minimum(codes, last, out=codes)
+    codes[(values < 0) & (codes > 0)] += 8
+    return codes
+
+
+@functools.cache
+def _halved_powers() -> Singles:
+    """Return ``2**(e - 128)`` for each byte ``e``."""
+    powers: Singles = np.ldexp(np.float32(1), np.arange(256) - 128)
+    return powers
+
+
+@functools.cache
+def _halved_ue4m3() -> Singles:
+    """Return half of what each byte is as E4M3 without sign, and 0 for 0x7F."""
+    codes = np.arange(256)
+    exponent, fraction = codes >> 3 & 15, codes & 7
+    scales = np.where(
+        exponent == 0,
+        np.ldexp(np.float32(1), -10) * fraction,
+        np.ldexp(1 + fraction / 8, exponent - 8),
+    )
+    scales[0x7F] = 0
+    halved: Singles = scales.astype(np.float32)
+    return halved
+
+
+CODECS = (Codec(MXFP4, decode_mxfp4, encode_mxfp4), Codec(NVFP4, decode_nvfp4))

@@ -1,0 +1,90 @@
+"""What `weighbridge.open` returns, and what a format lays out: one shape for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from weighbridge.file import File
+    from weighbridge.metadata import Value
+    from weighbridge.tensor import Lazy
+
+HUGGING_FACE = "huggingface"
+"""The canonical dialect: Hugging Face's tensor names, shapes and config keys."""
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A summary of a computation graph.
+
+    Attributes:
+        nodes: operator, with its domain where it has one, -> how many nodes have it.
+        inputs: the names of the graph's inputs.
+        outputs: the names of its outputs.
+    """
+
+    nodes: Mapping[str, int]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Model:
+    """A model whose weights stay where they are until they are asked for.
+
+    Attributes:
+        format: the container's name, ``gguf``.
+        dialect: whose names and shapes the tensors have: ``huggingface`` or ``gguf``.
+        tensors: name -> lazy tensor, in the file's order.
+        metadata: the container's own key-values, verbatim and typed.
+        config: the model's ``config.json``, None where there is none.
+        files: side files by name (``tokenizer.json``), as bytes; a mapping may read them late.
+        graph: what the container says about the computation, None where it holds weights alone.
+        path: where it was opened, None for a model in memory.
+        resources: the files that are held open.
+
+    Example:
+        >>> with Model("gguf", "gguf", {}) as model:
+        ...     len(model.tensors)
+        0
+    """
+
+    format: str
+    dialect: str
+    tensors: Mapping[str, Lazy]
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    config: Config | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    graph: Graph | None = None
+    path: Path | None = None
+    resources: tuple[File, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Return the model; it closes with the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; arrays that were handed out stay valid."""
+        for file in self.resources:
+            file.close()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, as stored."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())

@@ -1,0 +1,332 @@
+"""What the command prints: for people as text and tables, for programs as JSON."""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from weighbridge import registry
+from weighbridge.errors import escaped, printable
+from weighbridge.metadata import Value
+from weighbridge.sizes import human
+from weighbridge.text import columns, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from weighbridge.compare import Difference
+    from weighbridge.engine.write import Result
+    from weighbridge.model import Model
+    from weighbridge.steps import Plan
+
+    Tell = Callable[[str, int, int], None]
+
+SHOWN_ITEMS = 4
+"""Items of a long array that are shown."""
+
+LINE = 79
+"""Columns of a line that is broken or overwritten."""
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are: without colour, and without cutting them to a width."""
+    typer.echo("\n".join(lines))
+
+
+def encodings_of(model: Model) -> list[tuple[str, int, int, int]]:
+    """Return (encoding, tensors, values, bytes), the largest first."""
+    tensors: Counter[str] = Counter()
+    values: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for tensor in model.tensors.values():
+        name = str(tensor.encoding)
+        tensors[name] += 1
+        values[name] += tensor.size
+        sizes[name] += tensor.nbytes
+    return [(name, tensors[name], values[name], size) for name, size in sizes.most_common()]
+
+
+def shortened(value: Value) -> str:
+    """Return a key-value's data in one line.
+
+    Example:
+        >>> from weighbridge.metadata import array
+        >>> shortened(array("u32", [1, 2, 3, 4, 5, 6]))
+        '[1, 2, 3, 4, … 6 items]'
+    """
+    if value.type != "array":
+        return printable(value.data, 120)
+    items = [
+        shortened(item) if isinstance(item, Value) else printable(repr(item), 40)
+        for item in value.data[:SHOWN_ITEMS]  # type: ignore[index]
+    ]
+    count = len(value.data)  # type: ignore[arg-type]
+    return f"[{', '.join(items)}{f', … {count} items' if count > SHOWN_ITEMS else ''}]"
+
+
+def print_model(model: Model, *, tensors: bool) -> None:
+    """Print what a model holds."""
+    print_lines([_headline(model), "", *_encodings(model)])
+    for title, lines in _sections(model, tensors=tensors).items():
+        if lines:
+            print_lines(["", f"{title}:", *(f"  {line}" for line in lines)])
+
+
+def _headline(model: Model) -> str:
+    values = sum(tensor.size for tensor in model.tensors.values())
+    formats = registry.formats()
+    title = formats[model.format].title if model.format in formats else model.format
+    path = escaped(model.path or "memory")
+    tensors = counted(len(model.tensors), "tensor")
+    return f"{path}: {title}, {tensors}, {counted(values, 'value')}, {human(model.nbytes)}"
+
+
+def _encodings(model: Model) -> list[str]:
+    rows = [
+        (name, f"{count:,}", f"{values:,}", human(size))
+        for name, count, values, size in encodings_of(model)
+    ]
+    return columns([("encoding", "tensors", "values", "size"), *rows], right=[1, 2, 3])
+
+
+def _sections(model: Model, *, tensors: bool) -> Mapping[str, list[str]]:
+    config = model.config or {}
+    classes = config.get("architectures")
+    names = classes if isinstance(classes, list) else [config.get("model_type", "unknown")]
+    return {
+        "metadata": [_key_value(key, value) for key, value in model.metadata.items()],
+        "architecture": [", ".join(map(printable, names))] if model.config else [],
+        "graph": _graph(model),
+        "side files": _wrapped([printable(name) for name in model.files]),
+        "tensors": _tensors(model) if tensors else [],
+    }
+
+
+def _key_value(key: str, value: Value) -> str:
+    kind = f"{value.items}[]" if value.items else value.type
+    return f"{printable(key)} ({kind}) = {shortened(value)}"
+
+
+def _graph(model: Model) -> list[str]:
+    if model.graph is None or not model.graph.nodes:
+        return []
+    nodes = ", ".join(
+        f"{count} {printable(name)}"
+        for name, count in sorted(model.graph.nodes.items(), key=lambda item: -item[1])
+    )
+    ends = {"inputs": model.graph.inputs, "outputs": model.graph.outputs}
+    return [
+        *_wrapped([f"nodes: {nodes}"]),
+        *(f"{end}: {', '.join(map(printable, names))}" for end, names in ends.items()),
+    ]
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    return textwrap.wrap(", ".join(words), LINE - 2, break_on_hyphens=False, break_long_words=False)
+
+
+def _tensors(model: Model) -> list[str]:
+    rows = [
+        (
+            printable(name),
+            "x".join(map(str, tensor.shape)) or "scalar",
+            str(tensor.encoding),
+            human(tensor.nbytes),
+        )
+        for name, tensor in model.tensors.items()
+    ]
+    return columns(rows, right=[3])
+
+
+def model_json(model: Model, *, tensors: bool) -> dict[str, Any]:
+    """Return what a model holds; the keys are stable across versions."""
+    document = {
+        "path": str(model.path),
+        "format": model.format,
+        "dialect": model.dialect,
+        "tensors": len(model.tensors),
+        "bytes": model.nbytes,
+        "encodings": [
+            {"encoding": name, "tensors": count, "values": total, "bytes": size}
+            for name, count, total, size in encodings_of(model)
+        ],
+        "metadata": {
+            key: {"type": value.type, "items": value.items, "value": _json_value(value)}
+            for key, value in model.metadata.items()
+        },
+        "config": model.config,
+        "files": list(model.files),
+        "graph": None if model.graph is None else vars(model.graph),
+    }
+    if tensors:
+        document["tensor_list"] = [
+            {
+                "name": name,
+                "shape": list(tensor.shape),
+                "encoding": tensor.encoding.name,
+                "bytes": tensor.nbytes,
+            }
+            for name, tensor in model.tensors.items()
+        ]
+    return document
+
+
+def _json_value(value: Value) -> Any:
+    """Return a scalar, or a long array's length: token arrays would drown the rest."""
+    if value.type == "array" and len(value.data) > 64:  # type: ignore[arg-type]
+        return {"length": len(value.data)}  # type: ignore[arg-type]
+    return value.plain()
+
+
+def finite(document: Any) -> Any:
+    """Return a JSON document with the numbers that JSON does not have as strings.
+
+    Example:
+        >>> finite({"scale": [1.0, float("nan")]})
+        {'scale': [1.0, 'nan']}
+    """
+    if isinstance(document, dict):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return (
+        str(document) if isinstance(document, float) and not math.isfinite(document) else document
+    )
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a conversion will do."""
+    print_lines([str(plan)])
+
+
+def print_result(plan: Plan, result: Result) -> None:
+    """Print what a conversion did."""
+    speed = human(result.bytes / max(result.seconds, 1e-9))
+    routes: Counter[str] = Counter()
+    for route, _, _, count, _ in plan.routes():
+        routes[route] += count
+    done = ", ".join(f"{counted(count, 'tensor')} by {route}" for route, count in routes.items())
+    print_lines(
+        [
+            *map(str, plan.notes),
+            f"{escaped(result.target)}: {human(result.bytes)} in {result.seconds:.2f} s "
+            f"({speed}/s), {done or 'no tensors'}",
+        ]
+    )
+
+
+def result_json(plan: Plan, result: Result) -> dict[str, Any]:
+    """Return what a conversion did."""
+    return {
+        **plan.to_json(),
+        "bytes": result.bytes,
+        "seconds": result.seconds,
+    }
+
+
+@contextmanager
+def counter(title: str) -> Iterator[Tell | None]:
+    """Give a function that shows how far a long task is, on a terminal; else None."""
+    out = sys.stderr
+    if not out.isatty():
+        yield None
+        return
+
+    def tell(name: str, number: int, total: int) -> None:
+        line = f"{title} {number + 1}/{total} {printable(name, 50)}"
+        out.write(f"\r{line[:LINE]:<{LINE}}")
+        out.flush()
+
+    try:
+        yield tell
+    finally:
+        out.write(f"\r{'':<{LINE}}\r")
+
+
+def print_diff(found: Sequence[Difference], tolerance: float) -> None:
+    """Print the tensors that differ, and how many are equal."""
+    rows = [
+        (printable(difference.name), *difference.encodings, *_figures(difference))
+        for difference in found
+        if not difference.equal
+    ]
+    if rows:
+        title = ("tensor", "A", "B", "max error", "RMS error", "SNR dB")
+        print_lines([*columns([title, *rows], right=[3, 4, 5]), ""])
+    failed = sum(not difference.within(tolerance) for difference in found)
+    print_lines(
+        [
+            f"{counted(len(found), 'tensor')}: {len(found) - len(rows)} equal, {len(rows)} differ, "
+            f"{failed} by more than {tolerance:g}"
+        ]
+    )
+
+
+def _figures(difference: Difference) -> tuple[str, ...]:
+    if difference.problem:
+        return (difference.problem,)
+    return (
+        f"{difference.max_error:.3g}",
+        f"{difference.rms_error:.3g}",
+        f"{difference.snr:.1f}",
+    )
+
+
+def diff_json(found: Sequence[Difference], tolerance: float) -> dict[str, Any]:
+    """Return a comparison; the keys are stable across versions."""
+    return {
+        "equal": all(difference.equal for difference in found),
+        "within_tolerance": all(difference.within(tolerance) for difference in found),
+        "tolerance": tolerance,
+        "tensors": [
+            {
+                "name": difference.name,
+                "equal": difference.equal,
+                "problem": difference.problem,
+                "encodings": list(difference.encodings),
+                "max_error": _finite(difference.max_error),
+                "rms_error": _finite(difference.rms_error),
+                "snr_db": _finite(difference.snr),
+            }
+            for difference in found
+        ],
+    }
+
+
+def _finite(figure: float) -> float | None:
+    """Return a figure, or None: JSON has no infinity and no NaN."""
+    return figure if abs(figure) < float("inf") else None
+
+
+def formats_json() -> list[dict[str, Any]]:
+    """Return every format that is known."""
+    return [
+        {
+            "name": name,
+            "title": container.title,
+            "suffixes": list(container.suffixes),
+            "directory": container.directory,
+            "dialect": container.dialect,
+            "encodings": sorted(container.encodings),
+        }
+        for name, container in sorted(registry.formats().items())
+    ]
+
+
+def print_formats() -> None:
+    """Print every format that is known, with what it can store."""
+    for entry in formats_json():
+        files = "a directory" if entry["directory"] else " ".join(entry["suffixes"])
+        stored = " ".join(sorted(name.upper() for name in entry["encodings"]))
+        print_lines(
+            [
+                f"{entry['name']}: {entry['title']}, {files}",
+                *textwrap.wrap(stored, LINE, initial_indent="  ", subsequent_indent="  "),
+            ]
+        )

@@ -1,0 +1,82 @@
+"""From a model file to a `Model`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge import metadata
+from weighbridge.errors import InvalidFile
+from weighbridge.file import File
+from weighbridge.formats.onnx import props
+from weighbridge.formats.onnx.external import ExternalFiles
+from weighbridge.formats.onnx.schema import GraphProto, ModelProto, ValueInfo
+from weighbridge.formats.onnx.tensors import Source
+from weighbridge.formats.onnx.walk import Walk
+from weighbridge.formats.onnx.wire import Message, signed
+from weighbridge.model import HUGGING_FACE, Graph, Model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_model(path: Path) -> Model:
+    """Return the model at `path`; no weights are read, except those that have no address.
+
+    Raises:
+        InvalidFile: with the rule that it breaks.
+        NotFound: when it or its external data do not exist.
+        Unsupported: for what ONNX has and this does not read, by name.
+    """
+    file = File(path)
+    external = ExternalFiles(path)
+    try:
+        return _model(Message(file.view(), path), Source(file, external))
+    except BaseException:
+        for opened in (file, *external.files.values()):
+            opened.close()
+        raise
+
+
+def _model(message: Message, source: Source) -> Model:
+    path = source.file.path
+    singles = message.singles(ModelProto.SINGLES)
+    ir = signed(singles["ir_version"].value) if "ir_version" in singles else 0
+    if ir < 1:
+        raise InvalidFile("has no IR version", rule="ir-version", path=path, got=ir)
+    if "graph" not in singles:
+        raise InvalidFile("has no graph", rule="no-graph", path=path)
+    graph = message.message(singles["graph"])
+    found = props.facts(message, ir)
+    for name, text in graph.texts(GraphProto.SINGLES).items():
+        found[f"onnx.{name}"] = metadata.string(text)
+    walk = Walk(source, found)
+    walk.graph(graph, "", 0)
+    summary = _summary(graph, walk)
+    walk.elsewhere(message)
+    props.read_props(message, found)
+    plain, config, files = props.split(found, path)
+    return Model(
+        format="onnx",
+        dialect=HUGGING_FACE,
+        tensors=walk.tensors,
+        metadata=plain,
+        config=config,
+        files=files,
+        graph=summary,
+        path=path,
+        resources=(source.file, *source.external.files.values()),
+    )
+
+
+def _summary(graph: Message, walk: Walk) -> Graph | None:
+    """Return what the main graph computes, None where it has no nodes."""
+    if not walk.nodes:
+        return None
+    names: dict[int, list[str]] = {GraphProto.INPUT: [], GraphProto.OUTPUT: []}
+    for field in graph:
+        if field.number in names:
+            names[field.number].append(
+                graph.message(field).texts(ValueInfo.SINGLES).get("name", "")
+            )
+    inputs = (name for name in names[GraphProto.INPUT] if name not in walk.tensors)
+    return Graph(dict(walk.nodes), tuple(inputs), tuple(names[GraphProto.OUTPUT]))

@@ -1,0 +1,306 @@
+"""The protobuf wire format, walked in place: nothing is copied, what is not asked for is skipped.
+
+Source: "Encoding" in the Protocol Buffers documentation. A message is a run of fields; each begins
+with a varint ``number << 3 | wire type``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from weighbridge.errors import InvalidFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+WIDTHS: Mapping[int, int] = {FIXED32: 4, FIXED64: 8}
+"""The payload's bytes of the wire types that have a fixed number of them."""
+
+SHORT = 4096
+"""Messages of at most so many bytes are walked once; longer ones could have too many fields."""
+
+MAX_TAG = (1 << 32) - 1
+MAX_VARINT_BYTES = 10
+MAX_VALUE = (1 << 64) - 1
+MAX_SHIFT = 7 * MAX_VARINT_BYTES - 7
+
+
+class Field(NamedTuple):
+    """One field of a message.
+
+    Attributes:
+        number: which field it is.
+        wire: its wire type.
+        value: the number where the wire type is `VARINT`, as unsigned 64 bits; otherwise 0.
+        tag: the offset of the field's first byte.
+        start: the offset of its payload.
+        end: the offset of the byte after it.
+    """
+
+    number: int
+    wire: int
+    value: int
+    tag: int
+    start: int
+    end: int
+
+
+class Spec(NamedTuple):
+    """What a message's definition says of one field that occurs at most once.
+
+    Attributes:
+        name: as the definition has it.
+        wire: its wire type.
+    """
+
+    name: str
+    wire: int
+
+
+class Message:
+    """The bytes of one message in an untrusted file.
+
+    Attributes:
+        buffer: the whole file.
+        path: the file's path, for messages.
+        start: the offset of its first byte.
+        end: the offset of the byte after it.
+
+    Example:
+        >>> message = Message(memoryview(bytes.fromhex("0896011203616263")), "x")
+        >>> [(field.number, field.value) for field in message]
+        [(1, 150), (2, 0)]
+    """
+
+    __slots__ = ("_short", "buffer", "end", "path", "start")
+
+    def __init__(
+        self, buffer: memoryview, path: Path | str, start: int = 0, end: int | None = None
+    ) -> None:
+        """Take the range ``start:end`` of `buffer`."""
+        self.buffer = buffer
+        self.path = path
+        self.start = start
+        self.end = len(buffer) if end is None else end
+        self._short: list[Field] | None = None
+
+    def __iter__(self) -> Iterator[Field]:
+        """Yield the fields in the order of the file; see `fields`."""
+        if self._short is None:
+            if self.end - self.start > SHORT:
+                return self.fields()
+            self._short = list(self.fields())
+        return iter(self._short)
+
+    def fields(self, *, cut: bool = False) -> Iterator[Field]:
+        """Yield the fields in the order of the file.
+
+        Args:
+            cut: whether the last field may be cut short by the end of the message.
+
+        Raises:
+            InvalidFile: (rules ``field-tag``, ``wire-type``, ``varint``; ``truncated`` where the
+                file ends inside a field, ``overrun`` where only the message around it does).
+        """
+        buffer, at, end = self.buffer, self.start, self.end
+        while at < end:
+            first = at
+            tag = buffer[at]
+            if tag < 0x80:
+                at += 1
+            else:
+                tag, at = self._varint(at)
+            number, wire = tag >> 3, tag & 7
+            if not number or tag > MAX_TAG:
+                self.fail("a field's number is out of range", "field-tag", first, got=number)
+            value, start = 0, at
+            if wire == VARINT:
+                value, at = self._varint(at)
+            elif wire == BYTES:
+                length = buffer[at] if at < end else 0x80
+                if length < 0x80:
+                    start = at + 1
+                else:
+                    length, start = self._varint(at)
+                at = start + length
+            elif wire in WIDTHS:
+                at += WIDTHS[wire]
+            else:
+                self.fail("a field has a wire type that is not used", "wire-type", first, got=wire)
+            if at > end:
+                if not cut:
+                    self._overrun(first, at)
+                at = end
+            yield Field(number, wire, value, first, start, at)
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        """Return the varint at `at` and where it ends."""
+        buffer, end = self.buffer, self.end
+        value = shift = 0
+        start, byte = at, 0x80
+        while byte >= 0x80:
+            if at >= end:
+                self._overrun(start, end + 1)
+            byte = buffer[at]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            at += 1
+            if value > MAX_VALUE or (shift > MAX_SHIFT and byte >= 0x80):
+                self.fail("a number has more than 64 bits", "varint", start)
+        return value, at
+
+    def _overrun(self, at: int, expected: int) -> NoReturn:
+        if self.end == len(self.buffer):
+            self.fail("the file ends inside its header", "truncated", at, expected=expected)
+        self.fail("a field is longer than the message around it", "overrun", at, expected=expected)
+
+    def fail(
+        self, problem: str, rule: str, at: int, *, got: object = None, expected: int | None = None
+    ) -> NoReturn:
+        """Reject the file for what is at offset `at`.
+
+        Raises:
+            InvalidFile: always, with `rule`.
+        """
+        raise InvalidFile(
+            f"{problem} at byte {at}",
+            rule=rule,
+            path=self.path,
+            got=got if expected is None else f"{self.end} bytes",
+            expected=None if expected is None else f"at least {expected} bytes",
+        )
+
+    def message(self, field: Field) -> Message:
+        """Return the message that a field holds."""
+        self.expect(field, BYTES)
+        return Message(self.buffer, self.path, field.start, field.end)
+
+    def content(self, field: Field) -> bytes:
+        """Return a copy of the bytes that a field holds."""
+        self.expect(field, BYTES)
+        return bytes(self.buffer[field.start : field.end])
+
+    def text(self, field: Field) -> str:
+        """Return the text that a field holds.
+
+        Raises:
+            InvalidFile: (rule ``utf-8``) when it is not text.
+        """
+        raw = self.content(field)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            self.fail("a string is not UTF-8", "utf-8", field.start, got=raw[:40])
+
+    def integers(self, field: Field) -> Iterator[int]:
+        """Yield the int64 that a field holds: one, or packed ones.
+
+        Raises:
+            InvalidFile: (rule ``wire-type``) when it cannot hold any.
+        """
+        if field.wire == VARINT:
+            yield signed(field.value)
+            return
+        self.expect(field, BYTES)
+        packed = Message(self.buffer, self.path, field.start, field.end)
+        at = field.start
+        while at < field.end:
+            value, at = packed._varint(at)
+            yield signed(value)
+
+    def expect(self, field: Field, wire: int) -> None:
+        """Refuse a field whose wire type is not `wire`.
+
+        Raises:
+            InvalidFile: (rule ``wire-type``).
+        """
+        if field.wire != wire:
+            self.fail(
+                "a field has another type's wire type", "wire-type", field.tag, got=field.wire
+            )
+
+    def singles(self, specs: Mapping[int, Spec]) -> dict[str, Field]:
+        """Return the fields that occur at most once, by name; others are passed over.
+
+        Raises:
+            InvalidFile: (rule ``duplicate-field``) when one of them occurs twice: protobuf would
+                take the last or merge them, so that readers could differ; (rule ``wire-type``).
+        """
+        found: dict[str, Field] = {}
+        for field in self:
+            spec = specs.get(field.number)
+            if spec is not None:
+                self.expect(field, spec.wire)
+                if spec.name in found:
+                    self.fail(f"the field '{spec.name}' is repeated", "duplicate-field", field.tag)
+                found[spec.name] = field
+        return found
+
+    def each(self, number: int) -> Iterator[Field]:
+        """Yield the fields of one number that hold bytes.
+
+        Raises:
+            InvalidFile: (rule ``wire-type``) when one does not hold bytes.
+        """
+        for field in self:
+            if field.number == number:
+                self.expect(field, BYTES)
+                yield field
+
+    def texts(self, specs: Mapping[int, Spec]) -> dict[str, str]:
+        """Return those of the fields of `specs` that are there, as text."""
+        return {name: self.text(field) for name, field in self.singles(specs).items()}
+
+
+def signed(value: int) -> int:
+    """Return an unsigned 64-bit value as the int64 with the same bits.
+
+    Example:
+        >>> signed(2**64 - 1)
+        -1
+    """
+    return value - (1 << 64) if value >> 63 else value
+
+
+def varint(value: int) -> bytes:
+    """Return a number of at most 64 bits as a varint; a negative one has ten bytes.
+
+    Example:
+        >>> varint(300).hex(), varint(-1).hex()
+        ('ac02', 'ffffffffffffffffff01')
+    """
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def number_field(number: int, value: int) -> bytes:
+    """Return a field that holds an integer.
+
+    Example:
+        >>> number_field(1, 150).hex()
+        '089601'
+    """
+    return varint(number << 3 | VARINT) + varint(value)
+
+
+def bytes_head(number: int, length: int) -> bytes:
+    """Return what comes before the `length` bytes of a field that holds bytes."""
+    return varint(number << 3 | BYTES) + varint(length)
+
+
+def bytes_field(number: int, content: bytes | str) -> bytes:
+    """Return a field that holds bytes, a text or a message.
+
+    Example:
+        >>> bytes_field(2, "abc").hex()
+        '1203616263'
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    return bytes_head(number, len(raw)) + raw

@@ -1,0 +1,47 @@
+"""ggml's own C code as a referee: the one that is in the llama.cpp of xllamacpp."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    spec = find_spec("xllamacpp")
+    assert spec is not None
+    assert spec.origin is not None
+    return ctypes.CDLL(str(next(Path(spec.origin).parent.glob("*.so"))))
+
+
+def _call(function: str, source: np.ndarray, target: np.ndarray, count: int) -> None:
+    pointers = (ctypes.c_void_p(array.ctypes.data) for array in (source, target))
+    called = _library()[function]
+    called.restype = None
+    called(*pointers, ctypes.c_int64(count))
+
+
+def decode(name: str, data: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` values of the blocks of type `name` in `data`."""
+    values = np.empty(count, np.float32)
+    function = f"dequantize_row_{name}".replace("_k", "_K")
+    _call(function, np.ascontiguousarray(data), values, count)
+    return values
+
+
+def encode(name: str, values: np.ndarray, nbytes: int) -> np.ndarray:
+    """Return the `nbytes` bytes of the blocks of type `name` that ggml makes of `values`."""
+    data = np.zeros(nbytes, np.uint8)
+    _call(f"quantize_row_{name}_ref", np.ascontiguousarray(values), data, values.size)
+    return data
+
+
+def to_bf16(values: np.ndarray) -> np.ndarray:
+    """Return the bits of float32 `values` as bf16."""
+    bits = np.zeros(values.size, np.uint16)
+    _call("ggml_fp32_to_bf16_row_ref", values, bits, values.size)
+    return bits

