@@ -122,7 +122,8 @@ METHOD = (
     "Medians, and the spread of the ratio over all rounds. Every measurement has a process of its "
     "own, contenders take turns, the page cache is warm. A ratio is the other's time (or memory, "
     "where that is what is compared) over that of the first line. Memory is the peak of resident "
-    "bytes: what a call adds to its process, and the whole of a command. Written by "
+    "bytes: what a call adds to its process, and the whole of a command; what is not private are "
+    "pages of files, which the system may take back. Written by "
     "`python -m weighbridge.benchmarks --readme README.md`."
 )
 
@@ -142,7 +143,7 @@ def _line(row: Row, case: CaseResult) -> str:
         row.how,
         duration(row.figures["seconds"].median),
         "" if row.name == case.subject else _ratio(row.ratio),
-        human(row.figures["peak"].median),
+        f"{human(row.figures['peak'].median)}, {human(row.figures['private'].median)} private",
     )
     return f"| {' | '.join(cells)} |"
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
+WORDS = {"peak": "memory", "private": "private memory"}
+"""What verdicts call a measure that is not a time."""
+
 
 @dataclass
 class Lane:
@@ -140,6 +143,6 @@ def _verdict(goal: Goal | Limit, subject: str, samples: dict[str, list[Sample]])
     if not samples[goal.than] or not samples[ours]:
         return None
     ratio = ratios(samples[goal.than], samples[ours], goal.measure).median
-    what = "memory" if goal.measure == "peak" else "time"
+    what = WORDS.get(goal.measure, "time")
     text = f"{goal.than} takes at least {goal.at_least:.3g} times the {what} of {ours}"
     return Verdict(text, f"{ratio:.3g}", ratio >= goal.at_least)

@@ -1,6 +1,6 @@
 """Our GGUF files against those of llama.cpp's own converter: every byte, every key-value.
 
-`EXPECTED_DIFFERENCES` is the one list of what differs, and why.
+`llamacpp.EXPECTED_DIFFERENCES` is the one list of what differs, and why.
 """
 
 from __future__ import annotations
@@ -9,17 +9,6 @@ import pytest
 from support import llamacpp, tiny
 
 import weighbridge as wb
-
-EXPECTED_DIFFERENCES = {
-    "tokenizer.huggingface.json": "the whole tokenizer.json, so that the way back is exact; the "
-    "key is the GGUF specification's, the converter never writes it",
-    "weighbridge.file.config.json": "config.json, for what the key-values do not say",
-    "weighbridge.file.generation_config.json": "a side file, carried for the way back",
-    "weighbridge.file.tokenizer_config.json": "a side file, carried for the way back",
-    "weighbridge.file.README.md": "a side file, carried for the way back",
-    "weighbridge.dtypes": "the checkpoint's dtypes, where GGUF wants its norms in float32",
-}
-"""Key-values that we write and the converter does not; all others are equal."""
 
 YARN = {
     "rope_type": "yarn",
@@ -101,8 +90,10 @@ def test_every_tensor_has_the_same_bytes(files):
 
 def test_every_key_value_is_equal(files):
     different = llamacpp.different_keys(*files)
-    assert {key: both for key, both in different.items() if key not in EXPECTED_DIFFERENCES} == {}
-    assert set(different) == set(EXPECTED_DIFFERENCES)  # a line that is not needed goes
+    assert {
+        key: both for key, both in different.items() if key not in llamacpp.EXPECTED_DIFFERENCES
+    } == {}
+    assert set(different) == set(llamacpp.EXPECTED_DIFFERENCES)  # a line that is not needed goes
 
 
 def test_keys_and_tensors_have_the_same_order(files):

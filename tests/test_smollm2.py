@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from support import llamacpp
 from support.gguf_files import smollm2
 from support.llamacpp import complete
 from support.tree import ROOT
@@ -143,6 +144,14 @@ def test_bf16_there_and_back_is_the_identity(checkpoint, tmp_path):
             assert json.loads(new.read_text()) == json.loads(old.read_text()), name
         else:
             assert new.read_bytes() == old.read_bytes(), name
+
+
+def test_it_is_the_file_of_llama_cpp_s_converter(checkpoint, tmp_path):
+    theirs = llamacpp.convert(checkpoint, tmp_path / "theirs.gguf", "bf16")
+    ours = tmp_path / "ours.gguf"
+    wb.convert(checkpoint, ours)
+    assert llamacpp.different_tensors(ours, theirs) == {}
+    assert set(llamacpp.different_keys(ours, theirs)) <= set(llamacpp.EXPECTED_DIFFERENCES)
 
 
 def test_it_works_without_torch(checkpoint, tmp_path):

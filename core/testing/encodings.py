@@ -21,6 +21,8 @@ class EncodingContract:
 
     Attributes:
         codec: the codec to prove.
+        repeatable: whether values that were decoded are encoded without another change. Where an
+            encoder searches for the best scale, it may find a better one.
 
     Example:
         A test module of a package that registers the encoding ``nf4``::
@@ -33,6 +35,7 @@ class EncodingContract:
     """
 
     codec: ClassVar[Codec]
+    repeatable: ClassVar[bool] = True
 
     def reference_decode(self, blocks: Blocks) -> Values | None:
         """Return what another implementation makes of `blocks`; None where there is no other."""
@@ -87,14 +90,15 @@ class EncodingContract:
         assert expected is None or _same(self.codec.decode(self.blocks()), expected)
 
     def test_encodes_what_it_decoded(self) -> None:
-        """To decode and encode again changes nothing more than the first encoding did."""
+        """To encode again what came back changes nothing more, where that is `repeatable`."""
         if self.codec.encode is None:
             return
         blocks = self.codec.encode(self.values())
         assert blocks.dtype == block_dtype(self.codec.encoding)
         assert blocks.shape == (len(self.values()),)
         once = self.codec.decode(blocks)
-        assert _same(self.codec.decode(self.codec.encode(once)), once)
+        assert once.shape == self.values().shape
+        assert not self.repeatable or _same(self.codec.decode(self.codec.encode(once)), once)
 
     def test_encodes_a_block_without_its_neighbours(self) -> None:
         """In pieces or whole: the same bytes."""

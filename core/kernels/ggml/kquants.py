@@ -1,53 +1,22 @@
 """ggml's K-quants: 256 values a block, in sub-blocks of 16 or 32 with small scales of their own.
 
-Layouts: ``ggml-common.h``, ``block_q2_K`` to ``block_q8_K``.
+How they are decoded. The blocks are in `kblocks`, how they are encoded is in `kencoders`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from weighbridge.encoding import blocked
 from weighbridge.kernels.codec import Blocks, Codec, Values
 from weighbridge.kernels.ggml.bits import Bytes, plane_singles, planes, singles
-
-Q2_K = blocked(
-    "q2_k",
-    256,
-    [("scales", "u1", (16,)), ("qs", "u1", (64,)), ("d", "<f2"), ("dmin", "<f2")],
-    84,
+from weighbridge.kernels.ggml.kblocks import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K
+from weighbridge.kernels.ggml.kencoders import (
+    encode_q2_k,
+    encode_q3_k,
+    encode_q4_k,
+    encode_q5_k,
+    encode_q6_k,
 )
-Q3_K = blocked(
-    "q3_k",
-    256,
-    [("hmask", "u1", (32,)), ("qs", "u1", (64,)), ("scales", "u1", (12,)), ("d", "<f2")],
-    110,
-)
-Q4_K = blocked(
-    "q4_k",
-    256,
-    [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qs", "u1", (128,))],
-    144,
-)
-Q5_K = blocked(
-    "q5_k",
-    256,
-    [
-        ("d", "<f2"),
-        ("dmin", "<f2"),
-        ("scales", "u1", (12,)),
-        ("qh", "u1", (32,)),
-        ("qs", "u1", (128,)),
-    ],
-    176,
-)
-Q6_K = blocked(
-    "q6_k",
-    256,
-    [("ql", "u1", (128,)), ("qh", "u1", (64,)), ("scales", "i1", (16,)), ("d", "<f2")],
-    210,
-)
-Q8_K = blocked("q8_k", 256, [("d", "<f4"), ("qs", "i1", (256,)), ("bsums", "<i2", (16,))], 292)
 
 
 @np.errstate(all="ignore")
@@ -182,10 +151,10 @@ def _six_bits(packed: Bytes) -> tuple[Values, Values]:
 
 
 CODECS = (
-    Codec(Q2_K, decode_q2_k),
-    Codec(Q3_K, decode_q3_k),
-    Codec(Q4_K, decode_q4_k),
-    Codec(Q5_K, decode_q5_k),
-    Codec(Q6_K, decode_q6_k),
+    Codec(Q2_K, decode_q2_k, encode_q2_k),
+    Codec(Q3_K, decode_q3_k, encode_q3_k),
+    Codec(Q4_K, decode_q4_k, encode_q4_k),
+    Codec(Q5_K, decode_q5_k, encode_q5_k),
+    Codec(Q6_K, decode_q6_k, encode_q6_k),
     Codec(Q8_K, decode_q8_k),
 )

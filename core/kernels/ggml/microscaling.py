@@ -1,7 +1,7 @@
 """ggml's blocks of 4-bit floating-point numbers (E2M1) with 8-bit floating-point scales.
 
-Layouts: ``ggml-common.h``, ``block_mxfp4`` and ``block_nvfp4``. Both look a code up among the
-doubled values and halve the scale, so that the values are integers.
+Both types look a code up among the doubled values and halve the scale, so that the values are
+integers. The blocks are in `mblocks`, how NVFP4 is encoded is in `mencoders`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ import itertools
 
 import numpy as np
 
-from weighbridge.encoding import blocked
 from weighbridge.kernels.codec import Blocks, Codec, Values, refuse_not_finite
 from weighbridge.kernels.ggml.bits import Bytes, Singles, fill, look_up, pack_planes, planes
-
-MXFP4 = blocked("mxfp4", 32, [("e", "u1"), ("qs", "u1", (16,))], 17)
-NVFP4 = blocked("nvfp4", 64, [("d", "u1", (4,)), ("qs", "u1", (32,))], 36)
-
-DOUBLED = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
-"""Twice the value of each E2M1 code (OCP Microscaling Formats, 5.3.3); there is no minus zero."""
+from weighbridge.kernels.ggml.mblocks import DOUBLED, MXFP4, NVFP4
+from weighbridge.kernels.ggml.mencoders import encode_nvfp4
 
 
 @np.errstate(all="ignore")
@@ -109,4 +104,4 @@ def _halved_ue4m3() -> Singles:
     return halved
 
 
-CODECS = (Codec(MXFP4, decode_mxfp4, encode_mxfp4), Codec(NVFP4, decode_nvfp4))
+CODECS = (Codec(MXFP4, decode_mxfp4, encode_mxfp4), Codec(NVFP4, decode_nvfp4, encode_nvfp4))

@@ -1,0 +1,217 @@
+"""The vocabulary of the searches: arithmetic on lanes, where a lane is a block.
+
+A search is a plain function over these words, the operators of Python, and ``&``. All its numbers
+are float32, and each lane goes through the same float operations in the same order as ggml's C
+code does for one block, so that it rounds as that does. What is a lane depends on who calls:
+
+- called as Python, a row of lanes is a NumPy array with one number for each block of a batch;
+- compiled (see `weighbridge.kernels.simd`), it is a vector register with 16 of them.
+
+Both work on scratch arrays of shape ``(rows, lanes)``. Whole numbers are kept as float32 too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lanes = NDArray[Any]
+"""One float32 for each block. (NumPy's types know no float32 quotients.)"""
+
+Mask = NDArray[np.bool_]
+"""One truth for each block: what a comparison of lanes gives."""
+
+Rows = NDArray[np.float32]
+"""Numbers for each block, of shape ``(rows, lanes)``."""
+
+Octets = NDArray[np.uint8]
+"""The bytes of blocks, of shape ``(bytes of a block, lanes)``."""
+
+_MAGIC = 12582912.0
+"""1.5 times 2**23: added to a float32, it leaves the nearest whole number in the low 23 bits."""
+
+
+def scratch(like: Rows, count: int) -> Rows:
+    """Return `count` rows as wide as those of `like`, with nothing in them."""
+    return np.empty((count, like.shape[1]), np.float32)
+
+
+def row(rows: Rows, index: int) -> Lanes:
+    """Return one row: number `index` of each block."""
+    lanes: Lanes = rows[index]
+    return lanes
+
+
+def setrow(rows: Rows, index: int, lanes: Lanes) -> None:
+    """Store `lanes` as one row."""
+    rows[index] = lanes
+
+
+def like(lanes: Lanes, number: float) -> Lanes:
+    """Return lanes that are all `number`."""
+    return np.full_like(lanes, number)
+
+
+def select(mask: Mask, yes: Lanes, no: Lanes) -> Lanes:
+    """Return `yes` in lanes where `mask` is true, `no` in the others.
+
+    Example:
+        >>> select(np.array([True, False]), np.float32([1, 2]), np.float32([3, 4])).tolist()
+        [1.0, 4.0]
+    """
+    return np.where(mask, yes, no)
+
+
+def anyl(mask: Mask) -> bool:
+    """Tell whether `mask` is true in any lane."""
+    return bool(mask.any())
+
+
+def fabs(lanes: Lanes) -> Lanes:
+    """Return magnitudes."""
+    return np.abs(lanes)
+
+
+def sqrt(lanes: Lanes) -> Lanes:
+    """Return square roots."""
+    return np.sqrt(lanes)
+
+
+def nearest(lanes: Lanes) -> Lanes:
+    """Return the nearest whole numbers, of two the even one.
+
+    From 2**22 on, and for infinities and NaN, the result is what ggml's ``nearest_int`` makes of
+    the bits: 23 of them, less 2**22.
+
+    Example:
+        >>> nearest(np.float32([0.5, 1.5, -2.7, 2**22, np.inf, np.nan])).tolist()
+        [0.0, 2.0, -3.0, -4194304.0, -4194304.0, 0.0]
+    """
+    bits = (lanes + np.float32(_MAGIC)).view(np.int32)
+    return ((bits & 0x7FFFFF) - 0x400000).astype(np.float32)
+
+
+def clamp(lanes: Lanes, low: float, high: float) -> Lanes:
+    """Return whole numbers from `low` to `high`; NaN never comes here."""
+    return np.minimum(np.maximum(lanes, np.float32(low)), np.float32(high))
+
+
+def floor(lanes: Lanes) -> Lanes:
+    """Return the largest whole numbers that are not larger."""
+    return np.floor(lanes)
+
+
+def wrap(lanes: Lanes, bits: int) -> Lanes:
+    """Return the low `bits` bits of whole numbers, as C's casts to unsigned types do.
+
+    Example:
+        >>> wrap(np.float32([255, 256, -1]), 8).tolist()
+        [255.0, 0.0, 255.0]
+    """
+    return (lanes.astype(np.int32) & ((1 << bits) - 1)).astype(np.float32)
+
+
+def upper(lanes: Lanes, bits: int) -> Lanes:
+    """Return whole numbers without their low `bits` bits, shifted down.
+
+    Example:
+        >>> upper(np.float32([63, 16, 15]), 4).tolist()
+        [3.0, 1.0, 0.0]
+    """
+    return (lanes.astype(np.int32) >> bits).astype(np.float32)
+
+
+def either(lanes: Lanes, other: Lanes) -> Lanes:
+    """Return the bits that are set in either of two whole numbers.
+
+    Example:
+        >>> either(np.float32([5]), np.float32([3])).tolist()
+        [7.0]
+    """
+    return (lanes.astype(np.int32) | other.astype(np.int32)).astype(np.float32)
+
+
+def staircase(lanes: Lanes, edges: NDArray[np.float32], steps: NDArray[np.float32]) -> Lanes:
+    """Return the step that each number stands on: the last one where none of `edges` is above it.
+
+    That is where ggml's search puts NaN too.
+
+    Example:
+        >>> staircase(np.float32([-9, 0, 2, np.nan]), np.float32([0, 1]), np.float32([5, 6, 7]))
+        array([5., 6., 7., 7.], dtype=float32)
+    """
+    return np.take(steps, np.searchsorted(edges, lanes, side="right"))
+
+
+def lookup(table: NDArray[np.float32], index: Lanes) -> Lanes:
+    """Return what a table has at each index, a whole number within it.
+
+    Example:
+        >>> lookup(np.float32([5, 6, 7]), np.float32([2, 0])).tolist()
+        [7.0, 5.0]
+    """
+    return np.take(table, index.astype(np.int32))
+
+
+def nearest_point(
+    values: Rows,
+    weights: Rows,
+    base: float,
+    scale: Lanes,
+    start: Lanes,
+    neighbours: NDArray[np.float32],
+    space: Rows,
+) -> Lanes:
+    """Return which of some points is nearest to `values`, the first of equals, or -1.
+
+    A point is a number to a `base`, whose digits, the lowest first, stand for
+    ``scale * (2 * digit + 1)``. Distances are sums of weighted squares, of finite ones the least
+    counts. A lane's points are in `neighbours` from behind `start` on, where their number is; for
+    a negative `start` there is none. `space`, three rows, may be written over.
+
+    Example:
+        >>> one, table = np.ones((1, 1), np.float32), np.float32([3, 1, 2, 3])
+        >>> nearest_point(5 * one, one, 4, one[0], 0 * one[0], table, one).tolist()
+        [2.0]
+    """
+    some = start >= 0
+    at = np.where(some, start, 0).astype(np.int64)
+    counts = np.where(some, neighbours[at], 0)
+    chosen = np.full_like(scale, -1)
+    least = np.full_like(scale, np.finfo(np.float32).max)
+    for j in range(1, int(counts.max(initial=0)) + 1):
+        points = neighbours[np.where(counts >= j, at + j, 0)]
+        rest = points.astype(np.int64)
+        distance = np.zeros_like(scale)
+        for value, weight in zip(values, weights, strict=True):
+            rest, digit = np.divmod(rest, int(base))
+            error = scale * (2 * digit + 1).astype(np.float32) - value
+            distance += weight * error * error
+        nearer = (counts >= j) & (distance < least)
+        least = np.where(nearer, distance, least)
+        chosen = np.where(nearer, points, chosen)
+    return chosen
+
+
+def half(lanes: Lanes) -> Lanes:
+    """Return numbers rounded to float16, as float32; too large ones are infinite.
+
+    Example:
+        >>> half(np.float32([1.0001, 1e-9])).tolist()
+        [1.0, 0.0]
+    """
+    return lanes.astype(np.float16).astype(np.float32)
+
+
+def setbyte(out: Octets, index: int, lanes: Lanes) -> None:
+    """Store whole numbers from 0 to 255 as byte `index` of each block."""
+    out[index] = lanes
+
+
+def sethalf(out: Octets, index: int, lanes: Lanes) -> None:
+    """Store numbers as float16, little endian, in bytes `index` and the next of each block."""
+    bits = lanes.astype(np.float16).view(np.uint16)
+    out[index] = bits & 255
+    out[index + 1] = bits >> 8

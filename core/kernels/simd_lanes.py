@@ -1,0 +1,510 @@
+"""The vocabulary of `weighbridge.kernels.lanes` for Numba: lanes are an LLVM vector of 16 floats.
+
+Importing this module teaches Numba the words. Sixteen is the width of an AVX-512 register; LLVM
+makes two AVX registers of it, or four of another machine, and every lane rounds the same.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+from numba.np.arrayobj import _empty_nd_impl, populate_array
+
+from weighbridge.kernels import lanes as words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WIDTH = 16
+"""How many lanes a vector has."""
+
+_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+_INTS = ir.VectorType(ir.IntType(32), WIDTH)
+_BYTES = ir.VectorType(ir.IntType(8), WIDTH)
+_BITS = ir.VectorType(ir.IntType(1), WIDTH)
+
+
+class LanesType(types.Type):
+    """Sixteen floats in a register."""
+
+
+class MaskType(types.Type):
+    """Sixteen truths in a register."""
+
+
+LANES = LanesType("lanes")
+MASK = MaskType("mask")
+
+
+@register_model(LanesType)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: types.Type) -> None:
+        super().__init__(manager, kind, _FLOATS)
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: types.Type) -> None:
+        super().__init__(manager, kind, _BITS)
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType = _FLOATS) -> ir.Value:
+    """Return a vector whose lanes are all `scalar`."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def _floats(number: float) -> ir.Constant:
+    return ir.Constant(_FLOATS, [number] * WIDTH)
+
+
+def _ints(number: int) -> ir.Constant:
+    return ir.Constant(_INTS, [number] * WIDTH)
+
+
+def _word(key: Any, result: types.Type, *kinds: Any) -> Callable[[Any], Any]:
+    """Teach Numba one word: its types, by a template, and its code, by the function decorated.
+
+    The code is a function of the builder and the arguments; numbers come to it as float32, and
+    as vectors where lanes are expected.
+    """
+
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) != len(kinds) or kws:
+                return None
+            wanted = [_accepted(kind, arg) for kind, arg in zip(kinds, args, strict=True)]
+            if None in wanted or not any(isinstance(arg, _OURS) for arg in args):
+                return None
+            return signature(result, *wanted)
+
+    Template.__name__ = f"{key.__name__} of lanes"
+    infer_global(key)(Template)
+
+    def decorate(code: Any) -> Any:
+        options = [(kind, types.float32) if kind is LANES else (kind,) for kind in kinds]
+        for chosen in _products(options):
+            if LANES in chosen or MASK in chosen or types.Array in chosen:
+                lower_builtin(key, *chosen)(_lowered(code, kinds))
+        return code
+
+    return decorate
+
+
+_OURS = (LanesType, MaskType, types.Array)
+
+
+def _accepted(kind: Any, got: types.Type) -> types.Type | None:
+    """Return the type that an argument is cast to; None where it does not fit."""
+    if kind is LANES and got is not LANES:
+        return types.float32 if isinstance(got, (types.Number, types.Literal)) else None
+    if kind is types.Array:
+        return got if isinstance(got, types.Array) else None
+    if kind in (types.intp, types.float32):
+        return kind if isinstance(got, (types.Number, types.Literal)) else None
+    return got if got is kind else None
+
+
+def _products(options: list[tuple[Any, ...]]) -> list[list[Any]]:
+    chosen: list[list[Any]] = [[]]
+    for option in options:
+        chosen = [[*before, one] for before in chosen for one in option]
+    return chosen
+
+
+def _lowered(code: Any, kinds: tuple[Any, ...]) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = []
+        for kind, actual, value in zip(kinds, sig.args, args, strict=True):
+            if kind is LANES and actual is not LANES:
+                values.append(_splat(builder, value))
+            elif kind is types.Array:
+                values.append(context.make_array(actual)(context, builder, value).data)
+            else:
+                values.append(value)
+        result = code(builder, *values)
+        return context.get_dummy_value() if result is None else result
+
+    return lower
+
+
+def _arithmetic(key: Any, name: str) -> None:
+    def code(builder: Any, a: Any, b: Any) -> Any:
+        return getattr(builder, name)(a, b)
+
+    _word(key, LANES, LANES, LANES)(code)
+
+
+def _comparison(key: Any, sign: str, *, ordered: bool = True) -> None:
+    def code(builder: Any, a: Any, b: Any) -> Any:
+        compare = builder.fcmp_ordered if ordered else builder.fcmp_unordered
+        return compare(sign, a, b)
+
+    _word(key, MASK, LANES, LANES)(code)
+
+
+for _key, _name in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
+    _arithmetic(getattr(operator, _key), _name)
+for _key, _name in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "==")):
+    _comparison(getattr(operator, _key), _name)
+_comparison(operator.ne, "!=", ordered=False)
+
+
+@_word(operator.neg, LANES, LANES)
+def _negated(builder: Any, value: Any) -> Any:
+    return builder.fneg(value)
+
+
+@_word(operator.and_, MASK, MASK, MASK)
+def _both(builder: Any, a: Any, b: Any) -> Any:
+    return builder.and_(a, b)
+
+
+@_word(operator.or_, MASK, MASK, MASK)
+def _any_of_two(builder: Any, a: Any, b: Any) -> Any:
+    return builder.or_(a, b)
+
+
+@_word(words.select, LANES, MASK, LANES, LANES)
+def _selected(builder: Any, mask: Any, yes: Any, no: Any) -> Any:
+    return builder.select(mask, yes, no)
+
+
+@_word(words.like, LANES, LANES, types.float32)
+def _alike(builder: Any, lanes: Any, number: Any) -> Any:
+    return _splat(builder, number)
+
+
+@_word(words.anyl, types.boolean, MASK)
+def _anyl(builder: Any, mask: Any) -> Any:
+    bits = builder.bitcast(mask, ir.IntType(WIDTH))
+    return builder.icmp_unsigned("!=", bits, ir.IntType(WIDTH)(0))
+
+
+def _row_pointer(builder: Any, data: Any, index: Any, kind: ir.Type) -> Any:
+    start = builder.mul(index, index.type(WIDTH))
+    return builder.bitcast(builder.gep(data, [start]), kind.as_pointer())
+
+
+@_word(words.row, LANES, types.Array, types.intp)
+def _row(builder: Any, data: Any, index: Any) -> Any:
+    return builder.load(_row_pointer(builder, data, index, _FLOATS), align=4)
+
+
+@_word(words.setrow, types.none, types.Array, types.intp, LANES)
+def _setrow(builder: Any, data: Any, index: Any, value: Any) -> None:
+    builder.store(value, _row_pointer(builder, data, index, _FLOATS), align=4)
+
+
+def _store_bytes(builder: Any, data: Any, index: Any, ints: Any) -> None:
+    value = builder.trunc(ints, _BYTES)
+    builder.store(value, _row_pointer(builder, data, index, _BYTES), align=1)
+
+
+@_word(words.setbyte, types.none, types.Array, types.intp, LANES)
+def _setbyte(builder: Any, data: Any, index: Any, value: Any) -> None:
+    _store_bytes(builder, data, index, builder.fptosi(value, _INTS))
+
+
+@_word(words.fabs, LANES, LANES)
+def _fabs(builder: Any, value: Any) -> Any:
+    return builder.bitcast(builder.and_(builder.bitcast(value, _INTS), _ints(0x7FFFFFFF)), _FLOATS)
+
+
+def _llvm(builder: Any, name: str, value: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32")
+    return builder.call(function, [value])
+
+
+@_word(words.sqrt, LANES, LANES)
+def _sqrt(builder: Any, value: Any) -> Any:
+    return _llvm(builder, "sqrt", value)
+
+
+@_word(words.floor, LANES, LANES)
+def _floor(builder: Any, value: Any) -> Any:
+    return _llvm(builder, "floor", value)
+
+
+@_word(words.nearest, LANES, LANES)
+def _nearest(builder: Any, value: Any) -> Any:
+    bits = builder.bitcast(builder.fadd(value, _floats(12582912.0)), _INTS)
+    whole = builder.sub(builder.and_(bits, _ints(0x7FFFFF)), _ints(0x400000))
+    return builder.sitofp(whole, _FLOATS)
+
+
+@_word(words.clamp, LANES, LANES, LANES, LANES)
+def _clamp(builder: Any, value: Any, low: Any, high: Any) -> Any:
+    value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
+    return builder.select(builder.fcmp_ordered("<", value, high), value, high)
+
+
+@_word(words.wrap, LANES, LANES, types.intp)
+def _wrap(builder: Any, value: Any, bits: Any) -> Any:
+    mask = builder.sub(builder.shl(bits.type(1), bits), bits.type(1))
+    mask = _splat(builder, builder.trunc(mask, ir.IntType(32)), _INTS)
+    return builder.sitofp(builder.and_(builder.fptosi(value, _INTS), mask), _FLOATS)
+
+
+@_word(words.upper, LANES, LANES, types.intp)
+def _upper(builder: Any, value: Any, bits: Any) -> Any:
+    shift = _splat(builder, builder.trunc(bits, ir.IntType(32)), _INTS)
+    return builder.sitofp(builder.ashr(builder.fptosi(value, _INTS), shift), _FLOATS)
+
+
+@_word(words.lookup, LANES, types.Array, LANES)
+def _lookup(builder: Any, table: Any, index: Any) -> Any:
+    # A load for each lane: processors that have an instruction for it do the same.
+    places = builder.fptosi(index, _INTS)
+    result = ir.Constant(_FLOATS, ir.Undefined)
+    for i in range(WIDTH):
+        lane = ir.IntType(32)(i)
+        place = builder.sext(builder.extract_element(places, lane), ir.IntType(64))
+        number = builder.load(builder.gep(table, [place]), align=4)
+        result = builder.insert_element(result, number, lane)
+    return result
+
+
+@_word(words.either, LANES, LANES, LANES)
+def _either(builder: Any, a: Any, b: Any) -> Any:
+    joined = builder.or_(builder.fptosi(a, _INTS), builder.fptosi(b, _INTS))
+    return builder.sitofp(joined, _FLOATS)
+
+
+def _half_parts(builder: Any, value: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the bits of magnitudes, those rounded to 11 digits, and whether small or NaN.
+
+    LLVM's own cast crashes on processors that have no instruction for it.
+    """
+    bits = builder.and_(builder.bitcast(value, _INTS), _ints(0x7FFFFFFF))
+    odd = builder.and_(builder.lshr(bits, _ints(13)), _ints(1))
+    rounded = builder.add(builder.add(bits, _ints(0xFFF)), odd)
+    small = builder.icmp_signed("<", bits, _ints(0x38800000))
+    nan = builder.icmp_signed(">", bits, _ints(0x7F800000))
+    return bits, rounded, small, nan
+
+
+_HALF_INFINITY = 0x47800000
+"""The bits of 2**16 as float32: what is rounded to it is out of float16's range."""
+
+
+@_word(words.half, LANES, LANES)
+def _half(builder: Any, value: Any) -> Any:
+    bits, rounded, small, nan = _half_parts(builder, value)
+    magnitude = builder.bitcast(bits, _FLOATS)
+    shifted = builder.fsub(builder.fadd(magnitude, _floats(0.5)), _floats(0.5))
+    result = builder.and_(rounded, _ints(~0x1FFF))
+    large = builder.icmp_signed(">=", result, _ints(_HALF_INFINITY))
+    result = builder.select(large, _ints(0x7F800000), result)
+    result = builder.select(small, builder.bitcast(shifted, _INTS), result)
+    result = builder.select(nan, _ints(0x7FC00000), result)
+    sign = builder.and_(builder.bitcast(value, _INTS), _ints(-0x80000000))
+    return builder.bitcast(builder.or_(result, sign), _FLOATS)
+
+
+@_word(words.sethalf, types.none, types.Array, types.intp, LANES)
+def _sethalf(builder: Any, data: Any, index: Any, value: Any) -> None:
+    bits, rounded, small, nan = _half_parts(builder, value)
+    shifted = builder.fadd(builder.bitcast(bits, _FLOATS), _floats(0.5))
+    tiny = builder.sub(builder.bitcast(shifted, _INTS), _ints(0x3F000000))
+    result = builder.sub(builder.lshr(rounded, _ints(13)), _ints(112 << 10))
+    large = builder.icmp_signed(">=", rounded, _ints(_HALF_INFINITY))
+    result = builder.select(large, _ints(0x7C00), result)
+    result = builder.select(small, tiny, result)
+    result = builder.select(nan, _ints(0x7E00), result)
+    sign = builder.and_(builder.lshr(builder.bitcast(value, _INTS), _ints(16)), _ints(0x8000))
+    result = builder.or_(result, sign)
+    _store_bytes(builder, data, index, result)
+    _store_bytes(builder, data, builder.add(index, index.type(1)), builder.lshr(result, _ints(8)))
+
+
+def _span(table: Any, start: int) -> Any:
+    """Return 16 numbers of a table: a word of `_nearest_point` alone."""
+
+
+def _least(lanes: Any) -> Any:
+    """Return the smallest of 16 numbers, none negative nor NaN: likewise."""
+
+
+def _digit(lanes: Any, shift: int, mask: int) -> Any:
+    """Return some bits of whole numbers: likewise."""
+
+
+def _first(mask: Any, lanes: Any) -> Any:
+    """Return the number in the first lane where `mask` is true: likewise."""
+
+
+@_word(_span, LANES, types.Array, types.intp)
+def _span_code(builder: Any, data: Any, start: Any) -> Any:
+    pointer = builder.bitcast(builder.gep(data, [start]), _FLOATS.as_pointer())
+    return builder.load(pointer, align=4)
+
+
+@_word(_least, types.float32, LANES)
+def _least_code(builder: Any, value: Any) -> Any:
+    # Numbers that are not negative are in the order of their bits.
+    kind = ir.FunctionType(ir.IntType(32), [_INTS])
+    name = f"llvm.vector.reduce.umin.v{WIDTH}i32"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.bitcast(builder.call(function, [builder.bitcast(value, _INTS)]), ir.FloatType())
+
+
+@_word(_digit, LANES, LANES, types.intp, types.intp)
+def _digit_code(builder: Any, value: Any, shift: Any, mask: Any) -> Any:
+    shifts, masks = (
+        _splat(builder, builder.trunc(number, ir.IntType(32)), _INTS) for number in (shift, mask)
+    )
+    bits = builder.and_(builder.lshr(builder.fptosi(value, _INTS), shifts), masks)
+    return builder.sitofp(bits, _FLOATS)
+
+
+@_word(_first, types.float32, MASK, LANES)
+def _first_code(builder: Any, mask: Any, value: Any) -> Any:
+    bits = builder.bitcast(mask, ir.IntType(WIDTH))
+    lane = builder.cttz(builder.zext(bits, ir.IntType(32)), ir.IntType(1)(0))
+    return builder.extract_element(value, lane)
+
+
+_COUNTING = np.arange(WIDTH, dtype=np.float32)
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@overload(words.nearest_point, strict=False)  # type: ignore[untyped-decorator]
+def _nearest_point(
+    values: Any, weights: Any, base: Any, scale: Any, start: Any, neighbours: Any, rows: Any
+) -> Any:
+    def nearest_point(
+        values: Any, weights: Any, base: Any, scale: Any, start: Any, neighbours: Any, rows: Any
+    ) -> Any:
+        # One block after the other: here the lanes are 16 of its neighbours.
+        words.setrow(rows, 0, start)
+        words.setrow(rows, 1, scale)
+        counting = _span(_COUNTING, 0)
+        largest = words.like(scale, _LARGEST)
+        bits = 3 if base == 8.0 else 2
+        for lane in range(WIDTH):
+            chosen = np.float32(-1.0)
+            first = int(rows[0, lane])
+            if first >= 0:
+                count = neighbours[first]
+                least = _LARGEST
+                for j in range(0, int(count), WIDTH):
+                    points = _span(neighbours, first + 1 + j)
+                    distance = words.like(scale, 0.0)
+                    for i in range(len(values)):
+                        level = 2.0 * _digit(points, bits * i, (1 << bits) - 1) + 1.0
+                        error = rows[1, lane] * level - values[i, lane]
+                        distance = distance + weights[i, lane] * error * error
+                    real = (distance < largest) & (counting < count - j)
+                    distance = words.select(real, distance, largest)
+                    smallest = _least(distance)
+                    if smallest < least:
+                        least = smallest
+                        chosen = _first(distance == smallest, points)
+            rows[2, lane] = chosen
+        return words.row(rows, 2)
+
+    return nearest_point
+
+
+_ROWS = types.Array(types.float32, 2, "C")
+
+
+class _ScratchTemplate(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(_ROWS, args[0], types.intp)
+
+
+infer_global(words.scratch)(_ScratchTemplate)
+
+
+@lower_builtin(words.scratch, types.Array, types.Integer)  # type: ignore[untyped-decorator]
+def _scratch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Allocate a row too many; begin at a multiple of 64 bytes: no row is in two cache lines."""
+    count, width = args[1], context.get_constant(types.intp, WIDTH)
+    one = context.get_constant(types.intp, 1)
+    larger = _empty_nd_impl(context, builder, _ROWS, [builder.add(count, one), width])
+    address = builder.ptrtoint(larger.data, width.type)
+    aligned = builder.and_(builder.add(address, width.type(63)), width.type(-64))
+    rows = context.make_array(_ROWS)(context, builder)
+    populate_array(
+        rows,
+        data=builder.inttoptr(aligned, larger.data.type),
+        shape=[count, width],
+        strides=[width.type(4 * WIDTH), width.type(4)],
+        itemsize=width.type(4),
+        meminfo=larger.meminfo,
+    )
+    return rows._getvalue()
+
+
+@overload(words.staircase, strict=False)  # type: ignore[untyped-decorator]
+def _staircase(lanes: Any, edges: Any, steps: Any) -> Any:
+    def climb(lanes: Any, edges: Any, steps: Any) -> Any:
+        count = len(edges)
+        step = words.like(lanes, steps[count])
+        for i in range(count):
+            k = count - 1 - i
+            step = words.select(lanes < edges[k], words.like(lanes, steps[k]), step)
+        return step
+
+    return climb
+
+
+def _interleaved(builder: Any, a: Any, b: Any, half: int) -> Any:
+    start = half * WIDTH // 2
+    order = [lane for i in range(start, start + WIDTH // 2) for lane in (i, WIDTH + i)]
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), order)
+    return builder.shuffle_vector(a, b, mask)
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Return 16 vectors whose lanes are those of 16 vectors, the other way round."""
+    half = WIDTH // 2
+    for _ in range(4):
+        pairs = zip(vectors[:half], vectors[half:], strict=True)
+        vectors = [_interleaved(builder, *pair, part) for pair in pairs for part in (0, 1)]
+    return vectors
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def transpose(
+    typing: Any, source: Any, at: Any, stride: Any, target: Any, to: Any, wide: Any
+) -> Any:
+    """Copy a square of 16 by 16 numbers, rows to columns: a word of compiled code alone.
+
+    Args:
+        typing: Numba's.
+        source: an array without gaps.
+        at: where the square begins in it.
+        stride: how far one row is behind the other.
+        target: an array without gaps, of the same type.
+        to: where the square begins in it.
+        wide: how far one row is behind the other there.
+    """
+    kind, align = (_FLOATS, 4) if source.dtype == types.float32 else (_BYTES, 1)
+    places = (types.intp, types.intp)
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = [context.make_array(sig.args[i])(context, builder, args[i]).data for i in (0, 3)]
+
+        def pointer(array: Any, start: Any, step: Any, i: int) -> Any:
+            index = builder.add(start, builder.mul(step, step.type(i)))
+            return builder.bitcast(builder.gep(array, [index]), kind.as_pointer())
+
+        vectors = [
+            builder.load(pointer(data[0], args[1], args[2], i), align=align) for i in range(WIDTH)
+        ]
+        for i, vector in enumerate(_transposed(builder, vectors)):
+            builder.store(vector, pointer(data[1], args[4], args[5], i), align=align)
+        return context.get_dummy_value()
+
+    return types.none(source, *places, target, *places), code
