@@ -305,7 +305,6 @@ def _even_magnitudes(x: Rows, at: int, values: Rows, weights: Rows, signs: Rows)
     """
     _magnitudes(x, at, values, signs)
     zero = like(row(x, at), 0.0)
-    most = row(values, 0)
     for k in range(len(signs)):
         mark = row(signs, k)
         minuses = zero
