@@ -25,6 +25,17 @@ settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 settings.load_profile("test")
 
 
+@pytest.fixture(params=["numpy", "compiled"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have NumPy, or compiled code, do what both can do, however little there is to do."""
+    from weighbridge.kernels import shortcuts
+
+    if request.param == "numpy":
+        monkeypatch.setattr(shortcuts, "_in_time", lambda *_: None)
+    else:
+        monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+
+
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     return pytest.Dir.from_parent(parent, path=path) if module_name(path) else None
 

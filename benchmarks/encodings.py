@@ -1,13 +1,15 @@
-"""``python -m weighbridge.benchmarks.encodings``: ggml's encodings, on one core.
+"""``python -m weighbridge.benchmarks.encodings``: ggml's encodings and casts, on one core.
 
-Beside ``libgguf``, which has ggml's C code. Time is that of the processor, over all threads:
-libgguf starts several.
+Beside ``libgguf``, which has ggml's C code, ``gguf``, which is in Python, and a copy of as many
+float32. Time is that of the processor, over all threads: libgguf starts several.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -15,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from weighbridge.kernels import decode, encode
+from weighbridge.encoding import DENSE
+from weighbridge.kernels import cast, decode, encode
 from weighbridge.kernels.ggml import BLOCKED, GGML
 
 if TYPE_CHECKING:
@@ -25,46 +28,107 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 
+CASTS = (("f32", "f16"), ("f16", "f32"), ("f32", "bf16"), ("bf16", "f32"))
+
+
+class Job(StrEnum):
+    """What is measured."""
+
+    ENCODE = "encode"
+    DECODE = "decode"
+    CAST = "cast"
+
 
 @dataclass(frozen=True)
 class Speed:
-    """Gigabytes of float32 a second of one core: ours, and libgguf's.
+    """Gigabytes a second of one core: of float32, or of a cast's mean of both sides.
 
     Attributes:
-        name: of the encoding.
-        job: ``encode`` or ``decode``.
+        name: of the encoding, or the cast.
+        job: what was done.
         ours: this package's.
-        theirs: libgguf's.
-        same: whether the results were the same.
+        theirs: libgguf's; None where it does not do that.
+        python: that of gguf, or of NumPy's own cast.
+        copy: of a copy of as many bytes into new memory.
+        same: whether results were libgguf's, or NumPy's.
     """
 
     name: str
-    job: str
+    job: Job
     ours: float
-    theirs: float
+    theirs: float | None
+    python: float | None
+    copy: float
     same: bool
 
 
-def measure(name: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> list[Speed]:
-    """Encode and decode rows of `values`, here and in libgguf."""
+def measure_encode(name: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> Speed:
+    """Encode rows of `values`, here and elsewhere."""
     import libgguf
-    from gguf import GGMLQuantizationType
+    from gguf import GGMLQuantizationType, quants
 
     encoding, kind = BLOCKED[name], GGMLQuantizationType[name.upper()]
-    speeds = []
     # A first call compiles, and makes tables.
     libgguf.quantize_rows(values[:1], kind)
     encode(encoding, values[:1])
     data, ours = _timed(lambda: encode(encoding, values), rounds)
     expected, theirs = _timed(lambda: libgguf.quantize_rows(values, kind), rounds)
+    python = _if_known(lambda: quants.quantize(values, kind), rounds)
     same = data.tobytes() == expected.tobytes()
-    speeds.append(Speed(name, "encode", values.nbytes / ours, values.nbytes / theirs, same))
+    return _speed(name, Job.ENCODE, values, same, (ours, theirs, python))
+
+
+def measure_decode(name: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> Speed:
+    """Decode as many values as `values` has, of random bytes with scales near to 1."""
+    import libgguf
+    from gguf import GGMLQuantizationType, quants
+
+    encoding, kind = BLOCKED[name], GGMLQuantizationType[name.upper()]
+    blocks = np.frombuffer(
+        np.random.default_rng(0).bytes(encoding.nbytes(values.shape)), encoding.dtype
+    ).copy()
+    for field in ("d", "dmin", "m"):
+        if field in (encoding.dtype.names or ()) and encoding.dtype[field].kind == "f":
+            blocks[field] = 1.5
+    data = blocks.view(np.uint8).reshape(len(values), -1)
     parts = {"data": data}
+    decode(encoding, {"data": data[:1]}, values[:1].shape)
     got, ours = _timed(lambda: decode(encoding, parts, values.shape), rounds)
-    wanted, theirs = _timed(lambda: libgguf.dequantize_rows(expected, kind), rounds)
-    same = got.tobytes() == wanted.tobytes()
-    speeds.append(Speed(name, "decode", values.nbytes / ours, values.nbytes / theirs, same))
-    return speeds
+    wanted, theirs = _timed(lambda: libgguf.dequantize_rows(data, kind), rounds)
+    python = _if_known(lambda: quants.dequantize(data, kind), rounds)
+    same = np.array_equal(got, wanted, equal_nan=True)
+    return _speed(name, Job.DECODE, values, same, (ours, theirs, python))
+
+
+def measure_cast(source: str, to: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> Speed:
+    """Cast as many numbers as `values` has."""
+    numbers, dtype = values.astype(DENSE[source].dtype), DENSE[to].dtype
+    cast(numbers[:1], DENSE[to])
+    got, ours = _timed(lambda: cast(numbers, DENSE[to]), rounds)
+    expected, python = _timed(lambda: numbers.astype(dtype), rounds)
+    same = got.tobytes() == expected.tobytes()
+    moved = np.ones((numbers.nbytes + got.nbytes) // 2, np.uint8)
+    return _speed(f"{source} to {to}", Job.CAST, moved, same, (ours, None, python))
+
+
+def _speed(
+    name: str,
+    job: Job,
+    moved: NDArray[Any],
+    same: bool,
+    times: tuple[float, float | None, float | None],
+) -> Speed:
+    _, copied = _timed(lambda: moved.copy(), ROUNDS)
+    ours, theirs, python = (time and moved.nbytes / time for time in times)
+    assert ours is not None
+    return Speed(name, job, ours, theirs, python, moved.nbytes / copied, same)
+
+
+def _if_known(job: Callable[[], NDArray[Any]], rounds: int) -> float | None:
+    try:
+        return _timed(job, rounds)[1]
+    except NotImplementedError:
+        return None
 
 
 def _timed(job: Callable[[], NDArray[Any]], rounds: int) -> tuple[NDArray[Any], float]:
@@ -80,26 +144,45 @@ def _timed(job: Callable[[], NDArray[Any]], rounds: int) -> tuple[NDArray[Any], 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Encodings; all by default.")] = None,
     rows: Annotated[int, typer.Option(help="Rows of 1024 values.", min=1)] = 512,
+    job: Annotated[list[Job] | None, typer.Option(help="What to do; all by default.")] = None,
+    rounds: Annotated[int, typer.Option(help="The fastest of so many counts.", min=1)] = ROUNDS,
 ) -> None:
-    """Print how fast values are encoded and decoded, in GB/s of float32 a core."""
+    """Print how fast values are encoded, decoded and cast, in GB/s of float32 a core."""
+    os.environ.setdefault("WEIGHBRIDGE_KERNELS", "compiled")
     values = np.random.default_rng(0).standard_normal((rows, 1024)).astype(np.float32)
-    table = Table("encoding", "job", "ours", "libgguf", "ratio", "bytes")
-    for name in names or measurable():
-        for speed in measure(name, values):
-            table.add_row(
-                name,
-                speed.job,
-                f"{speed.ours:.3f}",
-                f"{speed.theirs:.3f}",
-                f"{speed.ours / speed.theirs:.1f}",
-                "same" if speed.same else "differ",
-            )
+    columns = ("encoding", "job", "ours", "libgguf", "gguf", "copy")
+    table = Table(*columns, "to libgguf", "to gguf", "to copy", "bytes")
+    jobs = job or list(Job)
+    for name in names or list(GGML):
+        if Job.ENCODE in jobs and name in encodable():
+            table.add_row(*_cells(measure_encode(name, values, rounds)))
+        if Job.DECODE in jobs and name not in _ONLY_HERE:
+            table.add_row(*_cells(measure_decode(name, values, rounds)))
+    if Job.CAST in jobs and not names:
+        for source, to in CASTS:
+            table.add_row(*_cells(measure_cast(source, to, values, rounds)))
     Console().print(table)
 
 
-def measurable() -> list[str]:
+def _cells(speed: Speed) -> list[str]:
+    others = (speed.theirs, speed.python, speed.copy)
+    return [
+        speed.name,
+        speed.job,
+        f"{speed.ours:.3f}",
+        *("" if other is None else f"{other:.3f}" for other in others),
+        *("" if other is None else f"{speed.ours / other:.2f}" for other in others),
+        "same" if speed.same else "differ",
+    ]
+
+
+_ONLY_HERE = ("q2_0", "q8_1", "q8_k")
+"""What libgguf does not decode."""
+
+
+def encodable() -> list[str]:
     """Return the encodings that both encode."""
-    return [name for name, codec in GGML.items() if codec.encode and name != "q2_0"]
+    return [name for name, codec in GGML.items() if codec.encode and name not in _ONLY_HERE]
 
 
 if __name__ == "__main__":

@@ -12,8 +12,20 @@ import numpy as np
 import pytest
 from support.tree import run_python
 
+from weighbridge.encoding import DENSE
 from weighbridge.errors import InvalidInput
-from weighbridge.kernels import encode, simd, target
+from weighbridge.kernels import (
+    cast,
+    codec_for,
+    decode,
+    encode,
+    shortcuts,
+    simd,
+    simd_blocks,
+    target,
+)
+from weighbridge.kernels import simd_decoders as decoders
+from weighbridge.kernels import simd_packers as packers
 from weighbridge.kernels.ggml import BLOCKED, iencoders, kencoders, mencoders
 
 if TYPE_CHECKING:
@@ -71,9 +83,105 @@ def test_multiplies_and_adds_are_not_fused(monkeypatch, tmp_path, name: str) -> 
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
     encoding = BLOCKED[name]
     kernel = simd.Kernel(BODIES[name], encoding.grain, encoding.grain_bytes)
-    code = "".join(kernel.dispatcher.inspect_asm().values())
+    assert_not_fused(kernel.dispatcher)
+
+
+@pytest.mark.parametrize("name", ["q4_1", "q2_k", "q5_k", "tq1_0"])
+def test_decoders_do_not_fuse_either(monkeypatch, tmp_path, name: str) -> None:
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
+    assert_not_fused(simd_blocks.decoder(BLOCKED[name]))
+
+
+def assert_not_fused(dispatcher) -> None:
+    code = "".join(dispatcher.inspect_asm().values())
     assert "mulps" in code or "fmul" in code
     assert not re.search(r"\bv?fn?m(add|sub)|\bfml[as]\b", code)
+
+
+def test_compiled_code_decodes_all_types() -> None:
+    assert set(decoders.BODIES) == set(BLOCKED)
+    assert set(packers.BODIES) == shortcuts._PACKED
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.parametrize("count", [1, 3, 500])
+def test_decodes_as_in_numpy(monkeypatch, name: str, count: int) -> None:
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    encoding = BLOCKED[name]
+    # Bytes of a file cannot be written, and begin anywhere.
+    data = memoryview(np.random.default_rng(count).bytes(1 + count * encoding.grain_bytes))[1:]
+    shape = (count * encoding.grain,)
+    codec = codec_for(name)
+    expected = codec.decode(codec.blocks(data)).reshape(-1)
+    got = decode(encoding, {"data": data}, shape)
+    same = got.view(np.uint32) == expected.view(np.uint32)
+    assert (same | (np.isnan(got) & np.isnan(expected))).all()
+    assert shortcuts._ready[f"decode {name}"]
+
+
+@pytest.mark.parametrize(("source", "to"), sorted(shortcuts._CASTS))
+@pytest.mark.parametrize("count", [16, 17, 40_000])
+def test_casts_as_in_numpy(monkeypatch, source: str, to: str, count: int) -> None:
+    bits = np.random.default_rng(count).integers(0, 1 << 32, count, np.uint32)
+    values = (bits if source == "f32" else bits.astype(np.uint16)).view(DENSE[source].dtype)
+    with np.errstate(all="ignore"):
+        values = values[np.isnan(values) | ~(np.abs(values.astype(np.float32)) > 65000)]
+    values = np.resize(values, count)
+    monkeypatch.setattr(shortcuts, "_in_time", lambda *_: None)
+    expected = cast(values, DENSE[to])
+    monkeypatch.undo()
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    values.flags.writeable = False
+    assert cast(values, DENSE[to]).tobytes() == expected.tobytes()
+    assert cast(values[::-1], DENSE[to]).tobytes() == expected[::-1].tobytes()
+
+
+def unaligned(values: np.ndarray) -> np.ndarray:
+    data = bytes(1) + values.tobytes()
+    return np.frombuffer(data, np.uint8)[1:].view(values.dtype)
+
+
+def test_values_need_not_be_aligned(monkeypatch) -> None:
+    values = np.linspace(-1, 1, 320, dtype=np.float32)
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    for encoding in (BLOCKED["q8_0"], DENSE["bf16"]):
+        assert encode(encoding, unaligned(values)).tobytes() == encode(encoding, values).tobytes()
+
+
+def test_compiled_code_waits_until_there_is_enough_to_do(monkeypatch) -> None:
+    monkeypatch.setattr(shortcuts, "_ready", {})
+    monkeypatch.setattr(shortcuts, "_done", {})
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 100)
+    values = np.ones((1, 64), np.float32)
+    encode(BLOCKED["q8_0"], values)
+    assert shortcuts._ready == {}
+    encode(BLOCKED["q8_0"], values)
+    assert list(shortcuts._ready) == ["encode q8_0"]
+
+
+def test_one_thread_waits_for_the_compiler_and_others_do_not(monkeypatch) -> None:
+    monkeypatch.setattr(shortcuts, "_ready", {})
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    with shortcuts._loading:
+        assert shortcuts.decoder(BLOCKED["q8_0"], 1) is None
+    assert shortcuts.decoder(BLOCKED["q8_0"], 1)
+
+
+@pytest.mark.parametrize("setting", ["numpy", "compiled"])
+def test_either_may_be_asked_for(monkeypatch, setting: str) -> None:
+    monkeypatch.setattr(shortcuts, "_ready", {})
+    monkeypatch.setattr(shortcuts, "_done", {"decode q8_0": 1 << 40 if setting == "numpy" else 0})
+    monkeypatch.setenv("WEIGHBRIDGE_KERNELS", setting)
+    assert (shortcuts.decoder(BLOCKED["q8_0"], 32) is None) == (setting == "numpy")
+
+
+def test_without_numba_numpy_goes_on(monkeypatch) -> None:
+    monkeypatch.setattr(shortcuts, "_ready", {})
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    monkeypatch.setitem(sys.modules, "weighbridge.kernels.simd_blocks", None)
+    monkeypatch.delattr("weighbridge.kernels.simd_blocks")
+    assert encode(BLOCKED["q8_0"], np.ones((1, 32), np.float32)).size == 34
+    assert shortcuts._ready == {"encode q8_0": None}
 
 
 @pytest.mark.parametrize("name", ["q4_k", "iq4_nl"])
@@ -131,6 +239,26 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
     assert run_python(script).split() == ["0", "1"]
     assert run_python(script).split() == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["iq4_nl", "nvfp4"], pytest.param(["iq3_s", "iq2_s"], marks=pytest.mark.long)],
+    ids="-".join,
+)
+def test_what_two_processes_compiled_works_in_a_third(names, tmp_path) -> None:
+    script = f"""
+import os, sys
+os.environ["WEIGHBRIDGE_CACHE"] = {str(tmp_path)!r}
+import numpy as np
+from weighbridge.kernels import encode
+from weighbridge.kernels.ggml import BLOCKED
+values = np.linspace(-1, 2, 4096, dtype=np.float32).reshape(-1, 256)
+for name in NAMES:
+    print(encode(BLOCKED[name], values).tobytes().hex())
+"""
+    alone = [run_python(script.replace("NAMES", repr([name]))).strip() for name in names]
+    assert run_python(script.replace("NAMES", repr(names))).split() == alone
 
 
 def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path) -> None:

@@ -82,6 +82,7 @@ def test_sizes(name: str) -> None:
     assert encoding.grain_bytes == (36 if name == "q8_1" else nbytes)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", [name for name in TYPES if name not in ("q8_1", "q8_k")])
 def test_decodes_as_libgguf_does(name: str) -> None:
     data = np.random.default_rng(7).integers(0, 256, (64, GGML[name].encoding.grain_bytes * 4))
@@ -90,6 +91,7 @@ def test_decodes_as_libgguf_does(name: str) -> None:
     assert_same_bits(got, decoded_by_libgguf(name, data))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ["q1_0", "q2_0", "q8_k"])
 def test_decodes_as_ggml_does(name: str) -> None:
     encoding = BLOCKED[name]
@@ -99,13 +101,15 @@ def test_decodes_as_ggml_does(name: str) -> None:
     assert_same_bits(got, ggml.decode(name, data, count))
 
 
+@pytest.mark.usefixtures("kernels")
 def test_decodes_every_scale_of_the_microscaling_types() -> None:
     for name, field in (("mxfp4", "e"), ("nvfp4", "d")):
         blocks = np.zeros(256, BLOCKED[name].dtype)
         blocks[field].T[:] = np.arange(256)
         blocks["qs"] = np.arange(blocks["qs"].shape[1]) * 0x11 & 255
         data = blocks.view(np.uint8).reshape(256, -1)
-        assert_same_bits(GGML[name].decode(blocks), decoded_by_libgguf(name, data))
+        got = decode(BLOCKED[name], {"data": data}, (256, BLOCKED[name].grain))
+        assert_same_bits(got, decoded_by_libgguf(name, data))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,7 @@ def real_tensors() -> list[gguf.ReaderTensor]:
     return gguf.GGUFReader(path).tensors
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ["q4_1", "q8_0"])
 def test_decodes_real_rows(real_tensors: list[gguf.ReaderTensor], name: str) -> None:
     tensor = next(t for t in real_tensors if t.tensor_type == TYPES[name])
@@ -214,6 +219,7 @@ def encoded_by_gguf(name: str, values: np.ndarray) -> np.ndarray:
         return quants.quantize(values, TYPES[name])
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", BY_GGUF)
 def test_encodes_as_gguf_does(name: str) -> None:
     values = np.concatenate(list(DISTRIBUTIONS.values()))
@@ -221,6 +227,7 @@ def test_encodes_as_gguf_does(name: str) -> None:
     assert_same_bytes(data, encoded_by_gguf(name, values), DISTRIBUTIONS)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encodes_as_c_does(name: str) -> None:
     kinds = {**DISTRIBUTIONS, **NEGATIVE_ZEROS}
@@ -244,6 +251,7 @@ def test_encodes_real_rows_as_c_does(real_tensors: list[gguf.ReaderTensor], name
         assert encode(BLOCKED[name], values).tobytes() == expected.tobytes()
 
 
+@pytest.mark.usefixtures("kernels")
 def test_referees_differ_on_negative_zeros() -> None:
     # C starts Q4_0's search from a maximum of +0, that no zero exceeds; gguf takes the first value.
     # In Q4_1 C keeps the first of equal minima; NumPy's minimum of +0 and -0 is either.
@@ -257,6 +265,7 @@ def test_referees_differ_on_negative_zeros() -> None:
     )
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_refuses_what_is_not_finite(name: str, bad: float) -> None:

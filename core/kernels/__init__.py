@@ -13,15 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weighbridge.encoding import DATA, DENSE, DTYPE_NAMES, Dense, Encoding, Scaled, Shape
+from weighbridge.encoding import (
+    DATA,
+    DENSE,
+    DTYPE_NAMES,
+    Blocked,
+    Dense,
+    Encoding,
+    Scaled,
+    Shape,
+)
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.kernels import shortcuts
 from weighbridge.kernels.codec import Codec, block_dtype
 from weighbridge.kernels.dense import cast, narrow_exactly, pack, unpack
 from weighbridge.kernels.ranges import lossless
 from weighbridge.kernels.scaled import decode_scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Codec", "cast", "codec_for", "decode", "encode", "lossless", "narrow_exactly"]
 
@@ -86,6 +96,8 @@ def encode(encoding: Encoding, values: NDArray[Any]) -> NDArray[np.uint8]:
     encoding.sizes(values.shape)
     rows = cast(values, DENSE["f32"]).reshape(-1, encoding.grain)
     blocks = np.empty(len(rows), block_dtype(encoding))
+    if isinstance(encoding, Blocked) and _packed(encoding, rows, blocks.view(np.uint8)):
+        return blocks.view(np.uint8)
     for part in _batches(len(rows), encoding.grain):
         blocks[part] = encoder(rows[part])
     return blocks.view(np.uint8)
@@ -135,12 +147,40 @@ def _dense_codec(dense: Dense) -> Codec:
     return Codec(dense, decoded, encoded)
 
 
+def _packed(encoding: Blocked, rows: NDArray[np.float32], data: NDArray[np.uint8]) -> bool:
+    """Encode in compiled code where that is worth it; False: NumPy has to, or to refuse."""
+    pack_blocks = shortcuts.packer(encoding, rows.size)
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    return pack_blocks is not None and flat.flags.aligned and bool(pack_blocks(flat, data))
+
+
 def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense) -> NDArray[Any]:
-    blocks = codec.blocks(data)
-    values = np.empty((len(blocks), codec.encoding.grain), target.dtype)
-    for part in _batches(len(blocks), codec.encoding.grain):
-        values[part] = cast(codec.decode(blocks[part]), target)
+    grain, grain_bytes = codec.encoding.grain, codec.encoding.grain_bytes
+    values = np.empty((data.size // grain_bytes, grain), target.dtype)
+    decode_into = _decoder(codec, values.size)
+    for part in _batches(len(values), grain):
+        octets = data[part.start * grain_bytes : part.stop * grain_bytes]
+        if target.name == "f32":
+            decode_into(octets, values[part])
+        else:
+            numbers = np.empty(values[part].shape, np.float32)
+            decode_into(octets, numbers)
+            values[part] = cast(numbers, target)
     return values
+
+
+def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
+    encoding = codec.encoding
+    swift = shortcuts.decoder(encoding, count) if isinstance(encoding, Blocked) else None
+
+    def in_numpy(octets: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+        values[:] = codec.decode(codec.blocks(octets))
+
+    def compiled(octets: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+        assert swift is not None
+        swift(octets, values.reshape(-1))
+
+    return in_numpy if swift is None else compiled
 
 
 def _batches(count: int, grain: int) -> list[slice]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from weighbridge.encoding import DENSE, Dense
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.kernels import shortcuts
 from weighbridge.kernels.ranges import Range, lossless, range_of
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ def cast(values: Array, to: Dense) -> Array:
     source = dense_of(values)
     if source == to:
         return values
+    swift = _compiled_cast(values, source, to)
+    if swift is not None:
+        return swift
     if lossless(source, to):
         return _widened(values, to)
     if range_of(source).pairs:
@@ -138,6 +142,23 @@ def narrow_exactly(values: Array, to: Dense) -> Array:
     if changed.any() and (changed := changed & ~(np.isnan(back) & np.isnan(values))).any():
         raise InvalidInput(f"not exactly a number of {to}", rule="inexact", got=values[changed][0])
     return narrow
+
+
+def _compiled_cast(values: Array, source: Dense, to: Dense) -> Array | None:
+    """Return what compiled code gives; None where there is none, or NumPy has to refuse a number.
+
+    Bits are the same, those of NaN included.
+    """
+    run = shortcuts.caster(source, to, values.size)
+    flat = values.reshape(-1)
+    if run is None or not (flat.flags.c_contiguous and flat.flags.aligned):
+        return None
+    results = np.empty(values.shape, to.dtype)
+    return results if run(_bits(flat), _bits(results.reshape(-1))) else None
+
+
+def _bits(values: Array) -> Array:
+    return values.view(f"u{values.itemsize}")
 
 
 def _widened(values: Array, to: Dense) -> Array:

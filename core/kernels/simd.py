@@ -1,4 +1,4 @@
-"""Encoders compiled by Numba: the bodies written in lanes, run over 16 blocks at a time.
+"""What Numba compiles, and the encoders written in lanes, run over 16 blocks at a time.
 
 Compiled once and kept in a folder of the user's cache that is named for a hash of the sources, so
 that a changed search is never answered by old code.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-from numba.core import caching
+from numba.core import caching, types
 from numba.extending import register_jitable
 
 from weighbridge.kernels import lanes
@@ -32,13 +32,14 @@ _BODIES = (search, kencoders, iencoders, mencoders)
 """Where the functions are that are written in lanes."""
 
 
-def _own_functions(module: ModuleType) -> list[Any]:
+def own_functions(module: ModuleType) -> list[Any]:
+    """Return the functions that a module defines."""
     members = inspect.getmembers(module, inspect.isfunction)
     return [member for _, member in members if member.__module__ == module.__name__]
 
 
 for _module in _BODIES:
-    for _function in _own_functions(_module):
+    for _function in own_functions(_module):
         register_jitable(_function)
 
 
@@ -89,6 +90,29 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
 
 
+def source_of(kind: Any) -> Any:
+    """Return the type of an array that is only read: of a file's pages, it may be, or of others."""
+    return types.Array(kind, 1, "C", readonly=True)
+
+
+def compiled(function: Any, name: str, kinds: tuple[Any, ...]) -> Any:
+    """Return Numba's object for `function`, compiled for arguments of `kinds`, or loaded.
+
+    Args:
+        function: holds no lock and raises nothing.
+        name: what it is called in the cache.
+        kinds: Numba's types.
+    """
+    function.__name__ = function.__qualname__ = name
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    if _is_writable(cache_folder()):
+        dispatcher._cache = _Cache(function)
+    dispatcher.compile(kinds)
+    # Else it would compile again for arrays that may be written as well as read.
+    dispatcher.disable_compile()
+    return dispatcher
+
+
 class Kernel:
     """An encoder compiled.
 
@@ -112,13 +136,17 @@ class Kernel:
             tabled: whether `body` takes the tables of a grid.
         """
         run = _with_tables(body) if tabled else _without_tables(body)
+        # Compiled functions of one name are one, wherever they were loaded from.
+        run.__name__ = run.__qualname__ = f"run_{body.__name__}"
         function = _over_all_blocks(run, grain, nbytes)
-        function.__name__ = function.__qualname__ = f"encode_{body.__name__}"
-        self.dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-        if _is_writable(cache_folder()):
-            self.dispatcher._cache = _Cache(function)
-        kinds = (numba.float32, numba.uint32, numba.uint8, numba.float32, numba.float32)
-        self.dispatcher.compile(tuple(kind[::1] for kind in kinds))
+        kinds = (
+            source_of(numba.float32),
+            source_of(numba.uint32),
+            numba.uint8[::1],
+            numba.float32[::1],
+            numba.float32[::1],
+        )
+        self.dispatcher = compiled(function, f"encode_{body.__name__}", kinds)
 
     def __call__(
         self,

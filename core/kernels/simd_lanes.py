@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 WIDTH = 16
 """How many lanes a vector has."""
 
-_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
-_INTS = ir.VectorType(ir.IntType(32), WIDTH)
-_BYTES = ir.VectorType(ir.IntType(8), WIDTH)
+FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+VECTOR_INTS = ir.VectorType(ir.IntType(32), WIDTH)
+BYTES = ir.VectorType(ir.IntType(8), WIDTH)
 _BITS = ir.VectorType(ir.IntType(1), WIDTH)
 
 
@@ -38,14 +38,19 @@ class MaskType(types.Type):
     """Sixteen truths in a register."""
 
 
+class IntsType(types.Type):
+    """Sixteen whole numbers of 32 bits in a register."""
+
+
 LANES = LanesType("lanes")
+INTS = IntsType("ints")
 MASK = MaskType("mask")
 
 
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: types.Type) -> None:
-        super().__init__(manager, kind, _FLOATS)
+        super().__init__(manager, kind, FLOATS)
 
 
 @register_model(MaskType)
@@ -54,7 +59,13 @@ class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, _BITS)
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType = _FLOATS) -> ir.Value:
+@register_model(IntsType)
+class _IntsModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: types.Type) -> None:
+        super().__init__(manager, kind, VECTOR_INTS)
+
+
+def splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType = FLOATS) -> ir.Value:
     """Return a vector whose lanes are all `scalar`."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
@@ -62,26 +73,32 @@ def _splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType = _FLOAT
 
 
 def _floats(number: float) -> ir.Constant:
-    return ir.Constant(_FLOATS, [number] * WIDTH)
+    return ir.Constant(FLOATS, [number] * WIDTH)
 
 
 def _ints(number: int) -> ir.Constant:
-    return ir.Constant(_INTS, [number] * WIDTH)
+    return ir.Constant(VECTOR_INTS, [number] * WIDTH)
 
 
-def _word(key: Any, result: types.Type, *kinds: Any) -> Callable[[Any], Any]:
+_SPREAD = {LANES: (types.float32, FLOATS), INTS: (types.int32, VECTOR_INTS)}
+"""Vectors whose place a number may take: the type that it is cast to first."""
+
+
+def word(key: Any, result: types.Type, *kinds: Any) -> Callable[[Any], Any]:
     """Teach Numba one word: its types, by a template, and its code, by the function decorated.
 
     The code is a function of the builder and the arguments; numbers come to it as float32, and
-    as vectors where lanes are expected.
+    as vectors where lanes are expected. Operators are shared with numbers and arrays: at least
+    one argument has to be ours.
     """
+    shared = key.__module__ == "_operator"
 
     class Template(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:
             if len(args) != len(kinds) or kws:
                 return None
             wanted = [_accepted(kind, arg) for kind, arg in zip(kinds, args, strict=True)]
-            if None in wanted or not any(isinstance(arg, _OURS) for arg in args):
+            if None in wanted or (shared and not any(isinstance(arg, _OURS) for arg in args)):
                 return None
             return signature(result, *wanted)
 
@@ -89,22 +106,22 @@ def _word(key: Any, result: types.Type, *kinds: Any) -> Callable[[Any], Any]:
     infer_global(key)(Template)
 
     def decorate(code: Any) -> Any:
-        options = [(kind, types.float32) if kind is LANES else (kind,) for kind in kinds]
+        options = [(kind, _SPREAD[kind][0]) if kind in _SPREAD else (kind,) for kind in kinds]
         for chosen in _products(options):
-            if LANES in chosen or MASK in chosen or types.Array in chosen:
+            if not shared or any(isinstance(kind, _OURS) for kind in chosen):
                 lower_builtin(key, *chosen)(_lowered(code, kinds))
         return code
 
     return decorate
 
 
-_OURS = (LanesType, MaskType, types.Array)
+_OURS = (LanesType, MaskType, IntsType)
 
 
 def _accepted(kind: Any, got: types.Type) -> types.Type | None:
     """Return the type that an argument is cast to; None where it does not fit."""
-    if kind is LANES and got is not LANES:
-        return types.float32 if isinstance(got, (types.Number, types.Literal)) else None
+    if kind in _SPREAD and got is not kind:
+        return _SPREAD[kind][0] if isinstance(got, (types.Number, types.Literal)) else None
     if kind is types.Array:
         return got if isinstance(got, types.Array) else None
     if kind in (types.intp, types.float32):
@@ -123,8 +140,8 @@ def _lowered(code: Any, kinds: tuple[Any, ...]) -> Any:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = []
         for kind, actual, value in zip(kinds, sig.args, args, strict=True):
-            if kind is LANES and actual is not LANES:
-                values.append(_splat(builder, value))
+            if kind in _SPREAD and actual is not kind:
+                values.append(splat(builder, value, _SPREAD[kind][1]))
             elif kind is types.Array:
                 values.append(context.make_array(actual)(context, builder, value).data)
             else:
@@ -139,7 +156,7 @@ def _arithmetic(key: Any, name: str) -> None:
     def code(builder: Any, a: Any, b: Any) -> Any:
         return getattr(builder, name)(a, b)
 
-    _word(key, LANES, LANES, LANES)(code)
+    word(key, LANES, LANES, LANES)(code)
 
 
 def _comparison(key: Any, sign: str, *, ordered: bool = True) -> None:
@@ -147,7 +164,7 @@ def _comparison(key: Any, sign: str, *, ordered: bool = True) -> None:
         compare = builder.fcmp_ordered if ordered else builder.fcmp_unordered
         return compare(sign, a, b)
 
-    _word(key, MASK, LANES, LANES)(code)
+    word(key, MASK, LANES, LANES)(code)
 
 
 for _key, _name in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
@@ -157,32 +174,32 @@ for _key, _name in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq",
 _comparison(operator.ne, "!=", ordered=False)
 
 
-@_word(operator.neg, LANES, LANES)
+@word(operator.neg, LANES, LANES)
 def _negated(builder: Any, value: Any) -> Any:
     return builder.fneg(value)
 
 
-@_word(operator.and_, MASK, MASK, MASK)
+@word(operator.and_, MASK, MASK, MASK)
 def _both(builder: Any, a: Any, b: Any) -> Any:
     return builder.and_(a, b)
 
 
-@_word(operator.or_, MASK, MASK, MASK)
+@word(operator.or_, MASK, MASK, MASK)
 def _any_of_two(builder: Any, a: Any, b: Any) -> Any:
     return builder.or_(a, b)
 
 
-@_word(words.select, LANES, MASK, LANES, LANES)
+@word(words.select, LANES, MASK, LANES, LANES)
 def _selected(builder: Any, mask: Any, yes: Any, no: Any) -> Any:
     return builder.select(mask, yes, no)
 
 
-@_word(words.like, LANES, LANES, types.float32)
+@word(words.like, LANES, LANES, types.float32)
 def _alike(builder: Any, lanes: Any, number: Any) -> Any:
-    return _splat(builder, number)
+    return splat(builder, number)
 
 
-@_word(words.anyl, types.boolean, MASK)
+@word(words.anyl, types.boolean, MASK)
 def _anyl(builder: Any, mask: Any) -> Any:
     bits = builder.bitcast(mask, ir.IntType(WIDTH))
     return builder.icmp_unsigned("!=", bits, ir.IntType(WIDTH)(0))
@@ -193,78 +210,80 @@ def _row_pointer(builder: Any, data: Any, index: Any, kind: ir.Type) -> Any:
     return builder.bitcast(builder.gep(data, [start]), kind.as_pointer())
 
 
-@_word(words.row, LANES, types.Array, types.intp)
+@word(words.row, LANES, types.Array, types.intp)
 def _row(builder: Any, data: Any, index: Any) -> Any:
-    return builder.load(_row_pointer(builder, data, index, _FLOATS), align=4)
+    return builder.load(_row_pointer(builder, data, index, FLOATS), align=4)
 
 
-@_word(words.setrow, types.none, types.Array, types.intp, LANES)
+@word(words.setrow, types.none, types.Array, types.intp, LANES)
 def _setrow(builder: Any, data: Any, index: Any, value: Any) -> None:
-    builder.store(value, _row_pointer(builder, data, index, _FLOATS), align=4)
+    builder.store(value, _row_pointer(builder, data, index, FLOATS), align=4)
 
 
 def _store_bytes(builder: Any, data: Any, index: Any, ints: Any) -> None:
-    value = builder.trunc(ints, _BYTES)
-    builder.store(value, _row_pointer(builder, data, index, _BYTES), align=1)
+    value = builder.trunc(ints, BYTES)
+    builder.store(value, _row_pointer(builder, data, index, BYTES), align=1)
 
 
-@_word(words.setbyte, types.none, types.Array, types.intp, LANES)
+@word(words.setbyte, types.none, types.Array, types.intp, LANES)
 def _setbyte(builder: Any, data: Any, index: Any, value: Any) -> None:
-    _store_bytes(builder, data, index, builder.fptosi(value, _INTS))
+    _store_bytes(builder, data, index, builder.fptosi(value, VECTOR_INTS))
 
 
-@_word(words.fabs, LANES, LANES)
+@word(words.fabs, LANES, LANES)
 def _fabs(builder: Any, value: Any) -> Any:
-    return builder.bitcast(builder.and_(builder.bitcast(value, _INTS), _ints(0x7FFFFFFF)), _FLOATS)
+    return builder.bitcast(
+        builder.and_(builder.bitcast(value, VECTOR_INTS), _ints(0x7FFFFFFF)), FLOATS
+    )
 
 
 def _llvm(builder: Any, name: str, value: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS])
+    kind = ir.FunctionType(FLOATS, [FLOATS])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32")
     return builder.call(function, [value])
 
 
-@_word(words.sqrt, LANES, LANES)
+@word(words.sqrt, LANES, LANES)
 def _sqrt(builder: Any, value: Any) -> Any:
     return _llvm(builder, "sqrt", value)
 
 
-@_word(words.floor, LANES, LANES)
+@word(words.floor, LANES, LANES)
 def _floor(builder: Any, value: Any) -> Any:
     return _llvm(builder, "floor", value)
 
 
-@_word(words.nearest, LANES, LANES)
+@word(words.nearest, LANES, LANES)
 def _nearest(builder: Any, value: Any) -> Any:
-    bits = builder.bitcast(builder.fadd(value, _floats(12582912.0)), _INTS)
+    bits = builder.bitcast(builder.fadd(value, _floats(12582912.0)), VECTOR_INTS)
     whole = builder.sub(builder.and_(bits, _ints(0x7FFFFF)), _ints(0x400000))
-    return builder.sitofp(whole, _FLOATS)
+    return builder.sitofp(whole, FLOATS)
 
 
-@_word(words.clamp, LANES, LANES, LANES, LANES)
+@word(words.clamp, LANES, LANES, LANES, LANES)
 def _clamp(builder: Any, value: Any, low: Any, high: Any) -> Any:
     value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
     return builder.select(builder.fcmp_ordered("<", value, high), value, high)
 
 
-@_word(words.wrap, LANES, LANES, types.intp)
+@word(words.wrap, LANES, LANES, types.intp)
 def _wrap(builder: Any, value: Any, bits: Any) -> Any:
     mask = builder.sub(builder.shl(bits.type(1), bits), bits.type(1))
-    mask = _splat(builder, builder.trunc(mask, ir.IntType(32)), _INTS)
-    return builder.sitofp(builder.and_(builder.fptosi(value, _INTS), mask), _FLOATS)
+    mask = splat(builder, builder.trunc(mask, ir.IntType(32)), VECTOR_INTS)
+    return builder.sitofp(builder.and_(builder.fptosi(value, VECTOR_INTS), mask), FLOATS)
 
 
-@_word(words.upper, LANES, LANES, types.intp)
+@word(words.upper, LANES, LANES, types.intp)
 def _upper(builder: Any, value: Any, bits: Any) -> Any:
-    shift = _splat(builder, builder.trunc(bits, ir.IntType(32)), _INTS)
-    return builder.sitofp(builder.ashr(builder.fptosi(value, _INTS), shift), _FLOATS)
+    shift = splat(builder, builder.trunc(bits, ir.IntType(32)), VECTOR_INTS)
+    return builder.sitofp(builder.ashr(builder.fptosi(value, VECTOR_INTS), shift), FLOATS)
 
 
-@_word(words.lookup, LANES, types.Array, LANES)
+@word(words.lookup, LANES, types.Array, LANES)
 def _lookup(builder: Any, table: Any, index: Any) -> Any:
     # A load for each lane: processors that have an instruction for it do the same.
-    places = builder.fptosi(index, _INTS)
-    result = ir.Constant(_FLOATS, ir.Undefined)
+    places = builder.fptosi(index, VECTOR_INTS)
+    result = ir.Constant(FLOATS, ir.Undefined)
     for i in range(WIDTH):
         lane = ir.IntType(32)(i)
         place = builder.sext(builder.extract_element(places, lane), ir.IntType(64))
@@ -273,55 +292,69 @@ def _lookup(builder: Any, table: Any, index: Any) -> Any:
     return result
 
 
-@_word(words.either, LANES, LANES, LANES)
+@word(words.either, LANES, LANES, LANES)
 def _either(builder: Any, a: Any, b: Any) -> Any:
-    joined = builder.or_(builder.fptosi(a, _INTS), builder.fptosi(b, _INTS))
-    return builder.sitofp(joined, _FLOATS)
+    joined = builder.or_(builder.fptosi(a, VECTOR_INTS), builder.fptosi(b, VECTOR_INTS))
+    return builder.sitofp(joined, FLOATS)
 
 
-def _half_parts(builder: Any, value: Any) -> tuple[Any, Any, Any, Any]:
-    """Return the bits of magnitudes, those rounded to 11 digits, and whether small or NaN.
+def const(like: ir.Value, number: int) -> ir.Constant:
+    """Return a constant of the type of `like`: whole numbers, one or 16."""
+    vector = isinstance(like.type, ir.VectorType)
+    return ir.Constant(like.type, [number] * WIDTH if vector else number)
+
+
+def _half_parts(builder: Any, bits: Any) -> tuple[Any, Any, Any]:
+    """Return magnitudes' bits rounded to 11 digits, and whether magnitudes are small or NaN.
 
     LLVM's own cast crashes on processors that have no instruction for it.
     """
-    bits = builder.and_(builder.bitcast(value, _INTS), _ints(0x7FFFFFFF))
-    odd = builder.and_(builder.lshr(bits, _ints(13)), _ints(1))
-    rounded = builder.add(builder.add(bits, _ints(0xFFF)), odd)
-    small = builder.icmp_signed("<", bits, _ints(0x38800000))
-    nan = builder.icmp_signed(">", bits, _ints(0x7F800000))
-    return bits, rounded, small, nan
+    odd = builder.and_(builder.lshr(bits, const(bits, 13)), const(bits, 1))
+    rounded = builder.add(builder.add(bits, const(bits, 0xFFF)), odd)
+    small = builder.icmp_signed("<", bits, const(bits, 0x38800000))
+    nan = builder.icmp_signed(">", bits, const(bits, 0x7F800000))
+    return rounded, small, nan
 
 
 _HALF_INFINITY = 0x47800000
 """The bits of 2**16 as float32: what is rounded to it is out of float16's range."""
 
 
-@_word(words.half, LANES, LANES)
+@word(words.half, LANES, LANES)
 def _half(builder: Any, value: Any) -> Any:
-    bits, rounded, small, nan = _half_parts(builder, value)
-    magnitude = builder.bitcast(bits, _FLOATS)
+    bits = builder.and_(builder.bitcast(value, VECTOR_INTS), _ints(0x7FFFFFFF))
+    rounded, small, nan = _half_parts(builder, bits)
+    magnitude = builder.bitcast(bits, FLOATS)
     shifted = builder.fsub(builder.fadd(magnitude, _floats(0.5)), _floats(0.5))
     result = builder.and_(rounded, _ints(~0x1FFF))
     large = builder.icmp_signed(">=", result, _ints(_HALF_INFINITY))
     result = builder.select(large, _ints(0x7F800000), result)
-    result = builder.select(small, builder.bitcast(shifted, _INTS), result)
+    result = builder.select(small, builder.bitcast(shifted, VECTOR_INTS), result)
     result = builder.select(nan, _ints(0x7FC00000), result)
-    sign = builder.and_(builder.bitcast(value, _INTS), _ints(-0x80000000))
-    return builder.bitcast(builder.or_(result, sign), _FLOATS)
+    sign = builder.and_(builder.bitcast(value, VECTOR_INTS), _ints(-0x80000000))
+    return builder.bitcast(builder.or_(result, sign), FLOATS)
 
 
-@_word(words.sethalf, types.none, types.Array, types.intp, LANES)
-def _sethalf(builder: Any, data: Any, index: Any, value: Any) -> None:
-    bits, rounded, small, nan = _half_parts(builder, value)
-    shifted = builder.fadd(builder.bitcast(bits, _FLOATS), _floats(0.5))
-    tiny = builder.sub(builder.bitcast(shifted, _INTS), _ints(0x3F000000))
-    result = builder.sub(builder.lshr(rounded, _ints(13)), _ints(112 << 10))
-    large = builder.icmp_signed(">=", rounded, _ints(_HALF_INFINITY))
-    result = builder.select(large, _ints(0x7C00), result)
+def half_bits(builder: Any, signed: Any) -> Any:
+    """Return the bits of float32 numbers, one or 16, as those of float16, rounded to even."""
+    bits = builder.and_(signed, const(signed, 0x7FFFFFFF))
+    rounded, small, nan = _half_parts(builder, bits)
+    vector = isinstance(signed.type, ir.VectorType)
+    kind, one_half = (FLOATS, _floats(0.5)) if vector else (ir.FloatType(), ir.FloatType()(0.5))
+    shifted = builder.fadd(builder.bitcast(bits, kind), one_half)
+    tiny = builder.sub(builder.bitcast(shifted, signed.type), const(signed, 0x3F000000))
+    result = builder.sub(builder.lshr(rounded, const(signed, 13)), const(signed, 112 << 10))
+    large = builder.icmp_signed(">=", rounded, const(signed, _HALF_INFINITY))
+    result = builder.select(large, const(signed, 0x7C00), result)
     result = builder.select(small, tiny, result)
-    result = builder.select(nan, _ints(0x7E00), result)
-    sign = builder.and_(builder.lshr(builder.bitcast(value, _INTS), _ints(16)), _ints(0x8000))
-    result = builder.or_(result, sign)
+    result = builder.select(nan, const(signed, 0x7E00), result)
+    sign = builder.and_(builder.lshr(signed, const(signed, 16)), const(signed, 0x8000))
+    return builder.or_(result, sign)
+
+
+@word(words.sethalf, types.none, types.Array, types.intp, LANES)
+def _sethalf(builder: Any, data: Any, index: Any, value: Any) -> None:
+    result = half_bits(builder, builder.bitcast(value, VECTOR_INTS))
     _store_bytes(builder, data, index, result)
     _store_bytes(builder, data, builder.add(index, index.type(1)), builder.lshr(result, _ints(8)))
 
@@ -342,35 +375,39 @@ def _first(mask: Any, lanes: Any) -> Any:
     """Return the number in the first lane where `mask` is true: likewise."""
 
 
-@_word(_span, LANES, types.Array, types.intp)
+@word(_span, LANES, types.Array, types.intp)
 def _span_code(builder: Any, data: Any, start: Any) -> Any:
-    pointer = builder.bitcast(builder.gep(data, [start]), _FLOATS.as_pointer())
+    pointer = builder.bitcast(builder.gep(data, [start]), FLOATS.as_pointer())
     return builder.load(pointer, align=4)
 
 
-@_word(_least, types.float32, LANES)
+@word(_least, types.float32, LANES)
 def _least_code(builder: Any, value: Any) -> Any:
     # Numbers that are not negative are in the order of their bits.
-    kind = ir.FunctionType(ir.IntType(32), [_INTS])
+    kind = ir.FunctionType(ir.IntType(32), [VECTOR_INTS])
     name = f"llvm.vector.reduce.umin.v{WIDTH}i32"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.bitcast(builder.call(function, [builder.bitcast(value, _INTS)]), ir.FloatType())
+    return builder.bitcast(
+        builder.call(function, [builder.bitcast(value, VECTOR_INTS)]), ir.FloatType()
+    )
 
 
-@_word(_digit, LANES, LANES, types.intp, types.intp)
+@word(_digit, LANES, LANES, types.intp, types.intp)
 def _digit_code(builder: Any, value: Any, shift: Any, mask: Any) -> Any:
     shifts, masks = (
-        _splat(builder, builder.trunc(number, ir.IntType(32)), _INTS) for number in (shift, mask)
+        splat(builder, builder.trunc(number, ir.IntType(32)), VECTOR_INTS)
+        for number in (shift, mask)
     )
-    bits = builder.and_(builder.lshr(builder.fptosi(value, _INTS), shifts), masks)
-    return builder.sitofp(bits, _FLOATS)
+    bits = builder.and_(builder.lshr(builder.fptosi(value, VECTOR_INTS), shifts), masks)
+    return builder.sitofp(bits, FLOATS)
 
 
-@_word(_first, types.float32, MASK, LANES)
-def _first_code(builder: Any, mask: Any, value: Any) -> Any:
+@word(_first, types.float32, MASK, LANES)
+def first_lane(builder: Any, mask: Any, value: Any) -> Any:
+    """Return the number in the first lane where `mask` is true, in the first if it nowhere is."""
     bits = builder.bitcast(mask, ir.IntType(WIDTH))
     lane = builder.cttz(builder.zext(bits, ir.IntType(32)), ir.IntType(1)(0))
-    return builder.extract_element(value, lane)
+    return builder.extract_element(value, builder.and_(lane, lane.type(WIDTH - 1)))
 
 
 _COUNTING = np.arange(WIDTH, dtype=np.float32)
@@ -490,7 +527,7 @@ def transpose(
         to: where the square begins in it.
         wide: how far one row is behind the other there.
     """
-    kind, align = (_FLOATS, 4) if source.dtype == types.float32 else (_BYTES, 1)
+    kind, align = (FLOATS, 4) if source.dtype == types.float32 else (BYTES, 1)
     places = (types.intp, types.intp)
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -27,7 +27,7 @@ def decode_mxfp4(blocks: Blocks) -> Values:
         [1.0, -12.0]
     """
     values = look_up(DOUBLED, planes(blocks["qs"], 4)).reshape(-1, 32)
-    values *= look_up(_halved_powers(), blocks["e"])[:, None]
+    values *= look_up(halved_powers(), blocks["e"])[:, None]
     return values
 
 
@@ -45,7 +45,7 @@ def decode_nvfp4(blocks: Blocks) -> Values:
     """
     codes = planes(blocks["qs"].reshape(-1, 4, 8), 4).reshape(-1, 4, 16)
     values = look_up(DOUBLED, codes)
-    values *= look_up(_halved_ue4m3(), blocks["d"])[:, :, None]
+    values *= look_up(halved_ue4m3(), blocks["d"])[:, :, None]
     return values.reshape(-1, 64)
 
 
@@ -63,7 +63,7 @@ def encode_mxfp4(values: Values) -> Blocks:
     # Rounded to float32 before floor, as C's log2f is: just below 2**n that may give n.
     power = np.floor(np.log2(largest, dtype=np.float64).astype(np.float32))
     exponent = np.where(largest > 0, power + 125, 0).astype(np.int32).astype(np.uint8)
-    codes = _nearest(values, _halved_powers()[exponent][:, None])
+    codes = _nearest(values, halved_powers()[exponent][:, None])
     return fill(MXFP4, e=exponent, qs=pack_planes(codes.reshape(-1, 2, 16), 4))
 
 
@@ -83,14 +83,14 @@ def _nearest(values: Values, halved: Singles) -> Bytes:
 
 
 @functools.cache
-def _halved_powers() -> Singles:
+def halved_powers() -> Singles:
     """Return ``2**(e - 128)`` for each byte ``e``."""
     powers: Singles = np.ldexp(np.float32(1), np.arange(256) - 128)
     return powers
 
 
 @functools.cache
-def _halved_ue4m3() -> Singles:
+def halved_ue4m3() -> Singles:
     """Return half of what each byte is as E4M3 without sign, and 0 for 0x7F."""
     codes = np.arange(256)
     exponent, fraction = codes >> 3 & 15, codes & 7
