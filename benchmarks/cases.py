@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.benchmarks.contender import Call, Command, Contender
+from weighbridge.benchmarks.contender import Call, Command, Contender, Prepare
 from weighbridge.benchmarks.contenders import (
     floor,
     gguf_py,
@@ -13,6 +13,7 @@ from weighbridge.benchmarks.contenders import (
     onnx_py,
     ours,
     safetensors_py,
+    transformers_py,
     ztensor_py,
 )
 
@@ -23,6 +24,11 @@ OURS = "weighbridge"
 
 TO_GGUF = "weighbridge convert DIR out.gguf"
 TO_Q8_0 = f"{TO_GGUF} --quantize Q8_0"
+
+TRANSFORMERS = ("accelerate", "gguf", "torch", "transformers")
+
+PARAMETERS = 134_515_008
+"""What SmolLM2-135M has, its tied output layer counted once."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a case has to show: the subject needs at most so many seconds."""
+    """What a case has to show: the subject needs at most so much.
+
+    Attributes:
+        at_most: seconds, or bytes.
+        measure: of what, out of `results.MEASURES`.
+    """
 
     at_most: float
+    measure: str = "seconds"
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,50 @@ class Case:
     rounds: int = 5
     again: bool = False
     remark: Callable[[], str] = str
+
+
+FROM_CHECKPOINT = Call(
+    "transformers, checkpoint",
+    "AutoModelForCausalLM.from_pretrained(dir), of the same in safetensors",
+    TRANSFORMERS,
+    input="smollm2-checkpoint",
+    prepare=transformers_py.directory,
+)
+
+
+def _in_transformers(
+    dtype: str, size: int, mine: Prepare, theirs: Prepare, *others: Contender
+) -> Case:
+    """Return the case of a GGUF that becomes a model of transformers, and its tokenizer.
+
+    Args:
+        dtype: the model's.
+        size: bytes of a number of this dtype.
+        mine: prepares our call.
+        theirs: prepares that of transformers.
+        others: who else takes part.
+    """
+    call = "AutoModelForCausalLM.from_pretrained(dir, gguf_file=name), AutoTokenizer likewise"
+    return Case(
+        f"transformers-{dtype}",
+        f"SmolLM2-135M in transformers from a GGUF of {{size}}, {dtype.upper()}, with tokenizer",
+        "smollm2",
+        (
+            Call(
+                OURS,
+                "weighbridge.transformers.from_pretrained(path)",
+                TRANSFORMERS,
+                prepare=mine,
+            ),
+            Call("transformers", call, TRANSFORMERS, prepare=theirs),
+            *others,
+        ),
+        goals=(
+            Goal("transformers", 10),
+            Goal("transformers", 1, "peak"),
+            Limit(PARAMETERS * size + 300_000_000, "peak"),
+        ),
+    )
 
 
 CASES = (
@@ -233,6 +289,8 @@ CASES = (
         measure="peak",
         rounds=3,
     ),
+    _in_transformers("f32", 4, ours.load_gguf, transformers_py.gguf_file, FROM_CHECKPOINT),
+    _in_transformers("bf16", 2, ours.load_gguf_bf16, transformers_py.gguf_file_bf16),
     Case(
         "import",
         "Import, in an interpreter started for it",

@@ -80,6 +80,13 @@ def smollm2(shop: Workshop | None = None) -> Path:
     return path
 
 
+def _smollm2_checkpoint(shop: Workshop) -> Path:
+    target = shop.folder / "SmolLM2-135M-Instruct"
+    if not target.exists():
+        api.convert(smollm2(), target)
+    return target
+
+
 def _checkpoint(shop: Workshop, size: int) -> Path:
     target = shop.target("checkpoint", size)
     if not target.exists():
@@ -106,6 +113,7 @@ def _weights(checkpoint: Path) -> Path:
 
 MAKERS: Mapping[str, Callable[[Workshop], Path]] = {
     "smollm2": smollm2,
+    "smollm2-checkpoint": _smollm2_checkpoint,
     "checkpoint": lambda shop: _checkpoint(shop, shop.sizes.middle),
     "checkpoint-small": lambda shop: _checkpoint(shop, shop.sizes.small),
     "checkpoint-large": lambda shop: _checkpoint(shop, shop.sizes.large),

@@ -134,11 +134,7 @@ def ratios(those: list[Sample], ours: list[Sample], measure: str) -> Spread:
 def _verdict(goal: Goal | Limit, subject: str, samples: dict[str, list[Sample]]) -> Verdict | None:
     """Return whether a goal is met; None where one of those compared was not measured."""
     if isinstance(goal, Limit):
-        if not samples[subject]:
-            return None
-        seconds = Spread.of(sample.seconds for sample in samples[subject]).median
-        text = f"{subject} takes at most {goal.at_most:g} s"
-        return Verdict(text, f"{seconds:.3f} s", seconds <= goal.at_most)
+        return _within(goal, subject, samples[subject]) if samples[subject] else None
     ours = goal.ours or subject
     if not samples[goal.than] or not samples[ours]:
         return None
@@ -146,3 +142,13 @@ def _verdict(goal: Goal | Limit, subject: str, samples: dict[str, list[Sample]])
     what = WORDS.get(goal.measure, "time")
     text = f"{goal.than} takes at least {goal.at_least:.3g} times the {what} of {ours}"
     return Verdict(text, f"{ratio:.3g}", ratio >= goal.at_least)
+
+
+def _within(limit: Limit, subject: str, samples: list[Sample]) -> Verdict:
+    """Return whether what is measured stays below a limit."""
+    figure = Spread.of(getattr(sample, limit.measure) for sample in samples).median
+    if limit.measure in WORDS:
+        text = f"{subject} takes at most {human(int(limit.at_most))} of {WORDS[limit.measure]}"
+        return Verdict(text, human(int(figure)), figure <= limit.at_most)
+    text = f"{subject} takes at most {limit.at_most:g} s"
+    return Verdict(text, f"{figure:.3f} s", figure <= limit.at_most)

@@ -126,7 +126,8 @@ def lane(name: str, *seconds: float, peak: int = 1, seen: int = 1) -> Lane:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    case = Case("x", "{size}", None, (), goals=(Goal("peer", 3), Limit(2), Goal("peer", 4, "peak")))
+    goals = (Goal("peer", 3), Limit(2), Goal("peer", 4, "peak"), Limit(2000, "peak"))
+    case = Case("x", "{size}", None, (), goals=goals)
     found = summed_up(case, [lane("weighbridge", 1, 2, 3), lane("peer", 4, 4, 9, peak=5)], 2000)
     assert found.title == "2.0 kB"
     assert found.rows[1].ratio == results.Spread(3, 2, 4)
@@ -134,6 +135,7 @@ def test_ratios_are_taken_round_by_round() -> None:
         ("3", True),
         ("2.000 s", True),
         ("5", True),
+        ("1 B", True),
     ]
 
 

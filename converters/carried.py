@@ -71,9 +71,11 @@ def from_metadata(
         made = _made(metadata, report)
         if sidefiles.CONFIG in carried:
             _revive(files, made, arch, metadata, config, report)
+            files = arch.revise_files(files, config, metadata, report)
         else:
-            told = general.files(metadata, tokenizers.generation_ids(metadata), report)
-            files |= {**made, **told}
+            moved = {key: config[key] for key in general.MOVED if key in config}
+            told = general.files(metadata, tokenizers.generation_ids(metadata) | moved, report)
+            files |= {**made, **told, **arch.to_files(metadata, report)}
     return files
 
 
@@ -121,7 +123,7 @@ def _changed_keys(
     name = None if pre is None else str(pre.data)
     tokens: Sequence[object] = metadata[TOKENS].data  # type: ignore[assignment]
     again = tokenizers.to_gguf(files, config, vocab_size=len(tokens), pre=name).metadata
-    again |= of_tokenizer(arch.to_metadata(config, Report()))
+    again |= of_tokenizer(arch.to_metadata(config, files, Report()))
     return [
         key
         for key, value in of_tokenizer(metadata).items()

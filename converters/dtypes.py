@@ -17,6 +17,9 @@ from weighbridge.recode import recode
 from weighbridge.sidefiles import parse_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from weighbridge.encoding import Dense
     from weighbridge.metadata import Value
     from weighbridge.report import Report
     from weighbridge.tensor import Lazy
@@ -47,26 +50,38 @@ def record(tensors: Mapping[str, Lazy]) -> dict[str, Value]:
     return {KEY: string(json.dumps(told, separators=(",", ":"), ensure_ascii=False))}
 
 
-def restored(
-    tensors: Mapping[str, Lazy], metadata: Mapping[str, Value], report: Report
-) -> dict[str, Lazy]:
-    """Return canonical tensors in the dtypes they came from, where these were widened for GGUF.
+def recorded(metadata: Mapping[str, Value], report: Report) -> Callable[[str], Dense | None]:
+    """Return what tells a canonical tensor's recorded dtype, None where there is none.
 
-    A tensor that was rounded or quantised since keeps the encoding that it has.
+    Example:
+        >>> from weighbridge.report import Report
+        >>> dtype = recorded({KEY: string('{"default":"f16"}')}, Report())
+        >>> str(dtype("model.norm.weight"))
+        'F16'
     """
     told: Mapping[str, object] = {}
     if KEY in metadata:
         with report.collect():
             told = parse_json(str(metadata[KEY].data).encode(), KEY)
     exceptions = told.get("exceptions")
-    exceptions = exceptions if isinstance(exceptions, Mapping) else {}
+    names = exceptions if isinstance(exceptions, Mapping) else {}
     default = told.get("default")
-    return {
-        name: _narrowed(tensor, exceptions.get(name, default)) for name, tensor in tensors.items()
-    }
+    return lambda name: DENSE.get(str(names.get(name, default)))
 
 
-def _narrowed(tensor: Lazy, dtype: object) -> Lazy:
-    if dtype not in NARROW or tensor.encoding != DENSE["f32"]:
+def restored(tensors: Mapping[str, Lazy], dtype: Callable[[str], Dense | None]) -> dict[str, Lazy]:
+    """Return canonical tensors in the dtypes they came from, where these were widened for GGUF.
+
+    A tensor that was rounded or quantised since keeps the encoding that it has.
+
+    Args:
+        tensors: the tensors.
+        dtype: what tells their recorded dtypes, see `recorded`.
+    """
+    return {name: _narrowed(tensor, dtype(name)) for name, tensor in tensors.items()}
+
+
+def _narrowed(tensor: Lazy, dtype: Dense | None) -> Lazy:
+    if dtype is None or dtype.name not in NARROW or tensor.encoding != DENSE["f32"]:
         return tensor
-    return recode(tensor, DENSE[str(dtype)], exact=True)
+    return recode(tensor, dtype, exact=True)

@@ -31,6 +31,8 @@ QUANTIZATION_VERSION = 2
 
 CARD = "README.md"
 GENERATION = "generation_config.json"
+MOVED = ("decoder_start_token_id",)
+"""Entries of config.json that transformers 5 looks for in generation_config.json alone."""
 
 SAMPLING = (
     ("sequence", "sequence", "string"),

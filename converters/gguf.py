@@ -11,19 +11,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from weighbridge import registry, sidefiles
-from weighbridge.arch import Arch, find, find_by_name
 from weighbridge.aspects import integer
-from weighbridge.converters import carried, dtypes, general, recipes, tokenizers
+from weighbridge.converters import (
+    carried,
+    dtypes,
+    filetypes,
+    general,
+    originals,
+    recipes,
+    tokenizers,
+)
 from weighbridge.dialect import Dialect, DialectOptions
 from weighbridge.errors import InvalidFile, Unsupported
+from weighbridge.families import find, find_by_name
 from weighbridge.metadata import scalar, string
 from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
+    from weighbridge.arch import Arch
     from weighbridge.encoding import Encoding
     from weighbridge.metadata import Metadata, Value
     from weighbridge.model import Config
+    from weighbridge.recipe import Recipe
     from weighbridge.tensor import Lazy
 
 ARCHITECTURE = "general.architecture"
@@ -47,11 +57,13 @@ class GgufDialect(Dialect):
         """
         translated = _emptied(model, HUGGING_FACE)
         with report.collect():
-            arch = _family(model.metadata)
+            arch = _family(model)
             files = sidefiles.from_metadata(model.metadata)
             config = _config(arch, model, files, Report() if weights_only else report)
             tensors = arch.to_canonical(model.tensors, config, report)
-            translated.tensors = dtypes.restored(tensors, model.metadata, report)
+            dtype = dtypes.recorded(model.metadata, report)
+            kept = originals.restored(tensors, model.metadata, dtype, report)
+            translated.tensors = dtypes.restored(kept, dtype)
             if not weights_only:
                 _check_tokens(model.metadata, config, report)
                 translated.config = config
@@ -69,7 +81,7 @@ class GgufDialect(Dialect):
         with report.collect():
             config = _checked_config(model, report)
             arch = find(registry.architectures().values(), config)
-            said = arch.to_metadata(config, report)
+            said = arch.to_metadata(config, model.files, report)
             translated.tensors = arch.from_canonical(model.tensors, config, report)
             _note_tied(config, translated.tensors, report)
             written = general.describe(options.name, config, model.files, translated.tensors)
@@ -84,8 +96,17 @@ class GgufDialect(Dialect):
                 **quirks,
                 **carried.to_metadata(model.files, config, tokens),
                 **dtypes.record(model.tensors),
+                **originals.record(
+                    model.tensors,
+                    translated.tensors,
+                    lambda tensors: arch.to_canonical(tensors, config, Report()),
+                ),
             }
         return translated
+
+    def recipe(self, name: str, *, pure: bool = False) -> Recipe | None:
+        """Return a file type of llama-quantize; see `filetypes`."""
+        return filetypes.file_type(name, pure=pure)
 
     def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
         """Return how llama.cpp's converter would store a tensor; see `recipes.encoding`."""
@@ -110,21 +131,24 @@ def _emptied(model: Model, dialect: str) -> Model:
     return replace(model, dialect=dialect, tensors={}, metadata={}, config=None, files={})
 
 
-def _family(metadata: Metadata) -> Arch:
-    if ARCHITECTURE not in metadata:
+def _family(model: Model) -> Arch:
+    if ARCHITECTURE not in model.metadata:
         raise InvalidFile(f"lacks the key-value {ARCHITECTURE}", rule="missing-key")
-    return find_by_name(registry.architectures().values(), metadata[ARCHITECTURE].plain())
+    name = model.metadata[ARCHITECTURE].plain()
+    families = registry.architectures().values()
+    return find_by_name(families, name, model.metadata, model.tensors)
 
 
 def _config(arch: Arch, model: Model, files: Mapping[str, bytes], report: Report) -> dict[str, Any]:
     """Return the config that the file carries, brought up to date, or one from the key-values."""
     if sidefiles.CONFIG in files:
         before = sidefiles.parse_json(files[sidefiles.CONFIG], sidefiles.CONFIG)
-        return arch.revise(before, model.metadata, model.tensors, report)
+        return arch.revise(before, files, model.metadata, model.tensors, report)
     config = arch.to_config(model.metadata, model.tensors, report)
+    ids: dict[str, Any] = {}
     with report.collect():
-        config |= NOT_SAID | tokenizers.generation_ids(model.metadata)
-    return config
+        ids = tokenizers.generation_ids(model.metadata)
+    return NOT_SAID | config | ids
 
 
 def _check_tokens(metadata: Metadata, config: Config, report: Report) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from weighbridge.encoding import DENSE
+from weighbridge.kernels import codec_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,19 @@ ALWAYS_F32 = (
     "time_mix_lerp_fused",
 )
 """Weights that llama.cpp's kernels read as float32 whatever their rank; ``.weight`` follows."""
+
+FALLBACKS = {
+    **dict.fromkeys(("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s"), "iq4_nl"),
+    **dict.fromkeys(("iq3_xxs", "iq3_s", "iq4_xs"), "iq4_nl"),
+    **dict.fromkeys(("q2_k", "q3_k", "tq1_0", "tq2_0"), "q4_0"),
+    "q4_k": "q5_0",
+    "q5_k": "q5_1",
+    "q6_k": "q8_0",
+}
+"""What takes the place of blocks of 256 values in rows that are no whole number of them.
+
+Source: llama.cpp, ``src/llama-quant.cpp``.
+"""
 
 FILE_TYPES: dict[str, tuple[int, ...]] = {
     "f32": (0,),
@@ -71,8 +85,8 @@ FILE_TYPES: dict[str, tuple[int, ...]] = {
 def encoding(name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
     """Return how GGUF stores a tensor.
 
-    Norms, biases and all other vectors are float32. Matrices get what is `wanted`, or half
-    precision where their rows cannot be cut into its blocks; nothing wanted, they stay as they are.
+    Norms, biases and all other vectors are float32. Matrices get what is `wanted`, or the nearest
+    (at last half precision) whose blocks their rows can be cut into; nothing wanted, they stay.
 
     Args:
         name: its name in GGUF.
@@ -92,7 +106,15 @@ def encoding(name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
         return DENSE["f32"]
     if wanted is None:
         return tensor.encoding
-    return wanted if wanted.fits(tensor.shape) else DENSE["f16"]
+    return fitting(wanted, tensor)
+
+
+def fitting(wanted: Encoding, tensor: Lazy) -> Encoding:
+    """Return `wanted`, or the nearest encoding that a tensor's rows can be cut into."""
+    while not wanted.fits(tensor.shape):
+        name = FALLBACKS.get(wanted.name)
+        wanted = codec_for(name).encoding if name else DENSE["f16"]
+    return wanted
 
 
 def is_f32(name: str, rank: int) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weighbridge.api import convert, load, load_file, open, plan, save_file
+    from weighbridge.candidates import quantize_error
+    from weighbridge.coding import decode, encode
     from weighbridge.compare import diff
     from weighbridge.errors import (
         AlreadyExists,
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
     from weighbridge.model import Model
     from weighbridge.steps import Plan
     from weighbridge.tensor import Tensor
+    from weighbridge.verification import verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("convert", "load", "load_file", "open", "plan", "save_file"),
+    "candidates": ("quantize_error",),
+    "coding": ("decode", "encode"),
     "compare": ("diff",),
     "errors": (
         "AlreadyExists",
@@ -43,8 +48,12 @@ _HOMES = {
     "model": ("Model",),
     "steps": ("Plan",),
     "tensor": ("Tensor",),
+    "verification": ("verify",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+_MODULES = ("transformers",)
+"""What is public by its module. A star does not import it: it has another package's name."""
 
 __all__ = [
     "AlreadyExists",
@@ -59,17 +68,23 @@ __all__ = [
     "Tensor",
     "Unsupported",
     "convert",
+    "decode",
     "diff",
+    "encode",
     "load",
     "load_file",
     "open",
     "plan",
+    "quantize_error",
     "save_file",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module (PEP 562)."""
+    if name in _MODULES:
+        return import_module(f"weighbridge.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'weighbridge' has no attribute '{name}'")
     value = getattr(import_module(f"weighbridge.{_HOME[name]}"), name)
@@ -79,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return __all__
+    return [*__all__, *_MODULES]

@@ -14,10 +14,11 @@ from weighbridge.file import File
 from weighbridge.layout import LayoutOptions
 from weighbridge.metadata import string
 from weighbridge.model import HUGGING_FACE, Model
-from weighbridge.planner import IN_MEMORY, Wish, make_plan
+from weighbridge.planner import IN_MEMORY, make_plan
 from weighbridge.report import Report
 from weighbridge.sizes import parse_size
 from weighbridge.tensor import from_array
+from weighbridge.wish import Wish
 
 if TYPE_CHECKING:
     import os
@@ -99,6 +100,8 @@ def plan(
     to: str | None = None,
     dtype: str | torch.dtype | None = None,
     quantize: str | None = None,
+    pure: bool = False,
+    tensor_types: Mapping[str, str] | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
     shard_size: int | str | None = None,
@@ -113,7 +116,11 @@ def plan(
         to: the target's format; by default its suffix tells, and a path without one is a
             Hugging Face directory.
         dtype: the dtype of all floating-point weights: ``float32``, ``bfloat16``, ``float16``.
-        quantize: the encoding of the weight matrices: ``Q8_0``, ``Q4_0``, ``F16``.
+        quantize: a file type of llama-quantize, which may give each tensor its own encoding
+            (``Q4_K_M``, ``Q8_0``), or an encoding for all matrices (``F16``, ``NVFP4``).
+        pure: whether all matrices get the file type's main encoding.
+        tensor_types: regular expression for tensor names of the target -> encoding of the matrices
+            in whose names it is found; the first counts.
         weights_only: move tensors under their own names, without config, tokenizer or family.
         overwrite: whether an existing target may be replaced. Of a symbolic link only the link is:
             what it points to stays as it is.
@@ -132,6 +139,8 @@ def plan(
         to=to,
         dtype=_dtype_name(dtype),
         quantize=quantize,
+        pure=pure,
+        tensor_types=tuple((tensor_types or {}).items()),
         weights_only=weights_only,
         overwrite=overwrite,
         layout=LayoutOptions(size, external),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,30 @@ class Aspect(ABC):
             Error: when they lack what is needed, or say what no config can.
         """
 
+    def read_files(self, files: Mapping[str, bytes]) -> Mapping[str, Value]:
+        """Return the key-values that side files say, as sentence-transformers' way of pooling.
+
+        Raises:
+            Error: when a file is not what it should be.
+        """
+        del files
+        return {}
+
+    def write_files(self, metadata: Mapping[str, Value]) -> Mapping[str, bytes]:
+        """Return the side files that these key-values stand for.
+
+        Raises:
+            Error: when they say what no file can.
+        """
+        del metadata
+        return {}
+
+    def revised_files(
+        self, files: Mapping[str, bytes], metadata: Mapping[str, Value]
+    ) -> dict[str, bytes]:
+        """Return `files` with what the key-values say in place of what they said."""
+        return {**files, **self.write_files(metadata)}
+
     def tensors(self, config: Config) -> Sequence[Tensor]:
         """Return the tensors that the container wants and that follow from the config alone."""
         del config
@@ -80,6 +104,8 @@ class Param(Aspect):
         default: what holds where the config does not say, as a function of the config; None where
             the config must say it.
         required: whether one of them must say it; otherwise it may be left out on both sides.
+        aliases: what other versions of transformers, or a class's ``attribute_map``, call the key
+            in ``config.json``; there they win.
 
     Example:
         >>> from weighbridge.report import Report
@@ -95,18 +121,26 @@ class Param(Aspect):
     type: str
     default: Callable[[Config], Any] | None = None
     required: bool = True
+    aliases: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The one key."""
         return (self.key,)
 
+    def value(self, config: Config) -> Any:
+        """Return what the config says, else the default, None where there is neither."""
+        data = lookup(config, self._spelling(config))
+        return self.default(config) if data is None and self.default is not None else data
+
+    def count(self, config: Config) -> int:
+        """Return the value as a number of something, at least 1; see `integer`."""
+        return _counted(self.value(config), self.config)
+
     def to_metadata(self, config: Config, report: Report) -> Mapping[str, Value]:
         """Return the key-value, or nothing where it is left out."""
         del report
-        data = lookup(config, self.config)
-        if data is None and self.default is not None:
-            data = self.default(config)
+        data = self.value(config)
         if data is None:
             if self.required:
                 raise missing(self.config)
@@ -128,6 +162,17 @@ class Param(Aspect):
         result: Mapping[str, Any] = entry
         return result
 
+    def revised(
+        self, config: Config, metadata: Mapping[str, Value], tensors: Mapping[str, Lazy]
+    ) -> dict[str, Any]:
+        """Return `config` with what the key-value says, under the name that `config` has for it."""
+        spelled = replace(self, config=self._spelling(config))
+        return super(Param, spelled).revised(config, metadata, tensors)
+
+    def _spelling(self, config: Config) -> str:
+        names = (*self.aliases, self.config)
+        return next((name for name in names if lookup(config, name) is not None), self.config)
+
 
 @dataclass(frozen=True)
 class Derived(Aspect):
@@ -136,7 +181,7 @@ class Derived(Aspect):
     Attributes:
         key: its name.
         type: its type.
-        value: what it is, as a function of the config.
+        value: what it is, as a function of the config; None leaves it out.
     """
 
     key: str
@@ -149,9 +194,10 @@ class Derived(Aspect):
         return (self.key,)
 
     def to_metadata(self, config: Config, report: Report) -> Mapping[str, Value]:
-        """Return the key-value."""
+        """Return the key-value, or nothing where it is left out."""
         del report
-        return {self.key: typed(self.type, self.value(config), self.key)}
+        value = self.value(config)
+        return {} if value is None else {self.key: typed(self.type, value, self.key)}
 
     def to_config(
         self, metadata: Mapping[str, Value], tensors: Mapping[str, Lazy]
@@ -202,16 +248,18 @@ class Lost(Aspect):
         config: the key.
         why: what that means, as a clause.
         harmless: values that lose nothing.
+        when: whether the entry does anything, as a function of the config; None where it does.
     """
 
     config: str
     why: str
     harmless: tuple[Any, ...] = (None, False)
+    when: Callable[[Config], bool] | None = None
 
     def to_metadata(self, config: Config, report: Report) -> Mapping[str, Value]:
         """Return nothing, and tell."""
         value = lookup(config, self.config)
-        if value not in self.harmless:
+        if value not in self.harmless and (self.when is None or self.when(config)):
             report.note("dropped", f"config.json's {self.config}", f"{value}: {self.why}")
         return {}
 
@@ -276,7 +324,10 @@ def integer(config: Config, path: str) -> int:
         InvalidFile: (rule ``missing-config``) when it is not there, (rule ``config-type``) when it
             is no such number.
     """
-    found = lookup(config, path)
+    return _counted(lookup(config, path), path)
+
+
+def _counted(found: Any, path: str) -> int:
     if found is None:
         raise missing(path)
     typed("u32", found, path)
@@ -324,6 +375,18 @@ def plain(value: Value, type: str, key: str) -> Any:
     """
     data = typed(type, value.plain(), key).data
     return float(str(np.float32(data))) if type == "f32" else data  # type: ignore[arg-type]
+
+
+def required(metadata: Mapping[str, Value], key: str, type: str) -> Any:
+    """Return a key-value that has to be there, as `plain` does.
+
+    Raises:
+        InvalidFile: (rule ``missing-key``) when it is not, (rule ``config-type``) when it is not of
+            `type`.
+    """
+    if key not in metadata:
+        raise InvalidFile(f"lacks the key-value {key}", rule="missing-key")
+    return plain(metadata[key], type, key)
 
 
 def same(a: Value, b: Value) -> bool:

@@ -1,4 +1,4 @@
-"""The command: inspect, convert, diff, formats.
+"""The command: inspect, convert, diff, verify, quantize-error, formats.
 
 Exit codes: 0 when all went well, 1 when a comparison failed, 2 for bad input, 130 when it was
 interrupted; a traceback is a bug.
@@ -71,6 +71,24 @@ def inspect(
             show.print_model(model, tensors=tensors)
 
 
+def _tensor_types(options: list[str]) -> dict[str, str]:
+    """Return pattern -> encoding; only the last equals sign counts.
+
+    Raises:
+        InvalidInput: (rule ``tensor-type``) for an option without one.
+    """
+    pairs = [option.rpartition("=") for option in options]
+    for option, (pattern, _, encoding) in zip(options, pairs, strict=True):
+        if not pattern or not encoding:
+            raise InvalidInput(
+                "says no encoding for a pattern",
+                rule="tensor-type",
+                got=option,
+                expected="PATTERN=TYPE",
+            )
+    return {pattern: encoding for pattern, _, encoding in pairs}
+
+
 @app.command()
 def convert(
     source: Source,
@@ -81,7 +99,20 @@ def convert(
     ] = None,
     quantize: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="The encoding of the weight matrices: Q8_0, Q4_0, F16."),
+        typer.Option(
+            metavar="TYPE",
+            help="A file type of llama-quantize, as Q4_K_M, or the encoding of all matrices.",
+        ),
+    ] = None,
+    pure: Annotated[
+        bool, typer.Option("--pure", help="Give all matrices the file type's main encoding.")
+    ] = False,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=TYPE",
+            help="Another encoding for matrices whose names hold a regular expression; repeatable.",
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -129,6 +160,8 @@ def convert(
             target,
             to=to,
             quantize=quantize,
+            pure=pure,
+            tensor_types=_tensor_types(tensor_type or []),
             dtype=dtype,
             weights_only=weights_only,
             overwrite=overwrite,
@@ -172,6 +205,92 @@ def diff(
             show.print_diff(found, tolerance)
         if not all(difference.within(tolerance) for difference in found):
             raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    a: Source,
+    b: Annotated[Path, typer.Argument(help="The model to compare it with.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to ask; may be repeated.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A text file with a prompt on each line."),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(metavar="N", help="How many tokens are added greedily.", min=0)
+    ] = 16,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest difference that passes; by default the encodings tell.", min=0.0
+        ),
+    ] = None,
+    runtime_a: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What runs A: transformers, llama.cpp, onnxruntime."),
+    ] = None,
+    runtime_b: Annotated[str | None, typer.Option(metavar="NAME", help="What runs B.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run two models on the same inputs and compare the answers.
+
+    Exit 1 when they differ by more than the tolerance, or their tokenizers do.
+    """
+    with _reporting(as_json):
+        from weighbridge.prompts import read_prompts
+
+        asked = [*(prompt or ()), *(read_prompts(prompts) if prompts else ())]
+        with show.counter("verifying") as tell:
+            found = weighbridge.verify(
+                a,
+                b,
+                prompts=asked or None,
+                tokens=tokens,
+                tolerance=tolerance,
+                runtime_a=runtime_a,
+                runtime_b=runtime_b,
+                progress=tell,
+            )
+        if as_json:
+            _print_json(show.verification_json(found))
+        else:
+            show.print_verification(found)
+        if not found.passed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def quantize_error(
+    source: Source,
+    types: Annotated[
+        str, typer.Option(metavar="TYPES", help="The encodings to try, as Q4_K,Q5_K,Q8_0.")
+    ],
+    tensor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Only matrices whose names hold this regular expression."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="How many threads work; by default one a core.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the size and error of matrices in other encodings.
+
+    Nothing is written.
+    """
+    with _reporting(as_json):
+        asked = [name.strip() for name in types.split(",") if name.strip()]
+        found = weighbridge.quantize_error(
+            source, asked, tensors=tensor, threads=threads, progress=not as_json
+        )
+        if as_json:
+            _print_json(show.quantize_errors_json(found))
+        else:
+            show.print_quantize_errors(found)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +12,11 @@ from weighbridge import region as regions
 from weighbridge.api import open as open_model
 from weighbridge.canonical import canonical
 from weighbridge.errors import InvalidPlan
+from weighbridge.figures import Distance, distance
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
 
     from weighbridge.api import AnyPath
     from weighbridge.model import Model
@@ -123,17 +122,9 @@ def _compared(name: str, a: Lazy | None, b: Lazy | None) -> Difference:
     encodings = (str(a.encoding), str(b.encoding))
     if a.shape != b.shape:
         return Difference(name, f"shapes {list(a.shape)} and {list(b.shape)}", encodings)
-    worst = noise = signal = 0.0
-    for tile in regions.tiles(a.shape, PIECE, _units(a, b)):
-        x, y = a.compute(tile), b.compute(tile)
-        error, size = _error(x, y), _magnitude(x)
-        worst = max(worst, float(np.max(error, initial=0.0)), key=lambda e: (math.isnan(e), e))
-        noise += float(np.sum(np.square(error)))
-        signal += float(np.sum(np.square(size), where=np.isfinite(size)))
-    count = max(a.size, 1)
-    return Difference(
-        name, None, encodings, worst, math.sqrt(noise / count), math.sqrt(signal / count)
-    )
+    tiles = regions.tiles(a.shape, PIECE, _units(a, b))
+    apart = sum((distance(a.compute(tile), b.compute(tile)) for tile in tiles), Distance())
+    return Difference(name, None, encodings, apart.worst, apart.rms, apart.rms_signal)
 
 
 def _units(a: Lazy, b: Lazy) -> tuple[int, ...]:
@@ -141,24 +132,3 @@ def _units(a: Lazy, b: Lazy) -> tuple[int, ...]:
     if units:
         units[-1] = math.lcm(units[-1], a.encoding.grain, b.encoding.grain)
     return tuple(units)
-
-
-def _error(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
-    """Return |x - y|: 0 where both are the same infinity or both are not a number."""
-    if x.dtype == y.dtype and x.dtype.kind in "iu":  # exact, which float64 would not be
-        between = np.maximum(x, y) - np.minimum(x, y)
-        unsigned: NDArray[np.unsignedinteger[Any]] = between.view(f"u{x.dtype.itemsize}")
-        return unsigned.astype(np.float64)
-    a, b = _wide(x), _wide(y)
-    apart: NDArray[np.float64] = np.abs(a - b)
-    apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
-    return apart
-
-
-def _magnitude(values: NDArray[Any]) -> NDArray[np.float64]:
-    magnitude: NDArray[np.float64] = np.abs(_wide(values))
-    return magnitude
-
-
-def _wide(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from weighbridge.encoding import Encoding
     from weighbridge.model import Model
+    from weighbridge.recipe import Recipe
     from weighbridge.report import Report
     from weighbridge.tensor import Lazy
 
@@ -50,6 +51,19 @@ class Dialect(ABC):
     def from_canonical(self, model: Model, report: Report, options: DialectOptions) -> Model:
         """Return a canonical `model` with this dialect's names, shapes and key-values."""
 
+    def recipe(self, name: str, *, pure: bool = False) -> Recipe | None:
+        """Return the recipe of that name, None where the dialect has none.
+
+        Args:
+            name: what the user calls it.
+            pure: whether it is to give one encoding to all matrices.
+
+        Raises:
+            Unsupported: for one that is known and cannot be followed.
+        """
+        del name, pure
+        return None
+
     @abstractmethod
     def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
         """Return how a tensor of this dialect is to be stored.
@@ -57,7 +71,7 @@ class Dialect(ABC):
         Args:
             name: its name in this dialect.
             tensor: its shape and present encoding.
-            wanted: the encoding asked for by ``--dtype`` or ``--quantize``, None to keep it.
+            wanted: the encoding that the user or a recipe asks for, None to keep the present one.
         """
 
     def complete(self, model: Model) -> Model:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from weighbridge import kernels, registry
+from weighbridge import registry
 from weighbridge.canonical import canonical
+from weighbridge.choose import Wanted, encoded
 from weighbridge.dialect import DialectOptions
-from weighbridge.encoding import DENSE, Dense, Encoding, dense, is_float
-from weighbridge.errors import Error, InvalidInput, Unsupported
-from weighbridge.layout import Layout, LayoutOptions
-from weighbridge.recode import recode
+from weighbridge.errors import Error, InvalidInput
+from weighbridge.layout import Layout
 from weighbridge.report import Report
 from weighbridge.steps import Plan, Step
 from weighbridge.target import (
@@ -25,43 +23,16 @@ from weighbridge.target import (
 from weighbridge.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from weighbridge.format import Format
     from weighbridge.layout import Slot
     from weighbridge.model import Model
-    from weighbridge.tensor import Lazy
+    from weighbridge.wish import Wish
 
 IN_MEMORY = "memory"
 """What the format of a model is called that no file holds."""
-
-WIDER = {True: ("bf16", "f16", "f32", "f64"), False: ("i8", "i16", "i32", "i64")}
-"""What numbers become, without loss, in a format that lacks their encoding: floats, and others."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asks of a conversion.
-
-    Attributes:
-        to: the target format's name; None reads it off the target.
-        dtype: the dense type of every tensor of floating-point numbers.
-        quantize: the encoding of the weight matrices, as the target's dialect lays it out. With
-            `weights_only`, of all that have two axes or more and whose rows are whole blocks.
-        weights_only: move tensors under their own names, without config, tokenizer or family.
-        overwrite: whether an existing target may be replaced.
-        layout: the target's shape on disk.
-        pre_tokenizer: the pre-tokenizer's name, where it is not to be recognised.
-    """
-
-    to: str | None = None
-    dtype: str | None = None
-    quantize: str | None = None
-    weights_only: bool = False
-    overwrite: bool = False
-    layout: LayoutOptions = field(default_factory=LayoutOptions)
-    pre_tokenizer: str | None = None
 
 
 def make_plan(source: Model, target: Path, wish: Wish) -> Plan:
@@ -72,12 +43,10 @@ def make_plan(source: Model, target: Path, wish: Wish) -> Plan:
         Unsupported: (rule ``encoding-unsupported``) for an encoding that the format does not have.
     """
     container = target_format(target, wish.to)
-    wanted = wanted_encoding(wish)
-    if wanted and wanted.name not in container.encodings:
-        raise _not_storable(container, wanted)
+    wanted = Wanted.of(wish, container)
     report = Report()
     model = _translated(source, container, target, wish, report)
-    model = _encoded(model, container, wanted, wish, report)
+    model = encoded(model, container, wanted, report)
     _note_losses(model, container, wish, report)
     layout = _layout(model, container, target, wish, report)
     replaces = _check_target(source, target, container, layout, wish, report)
@@ -123,31 +92,6 @@ def target_format(target: Path, to: str | None) -> Format:
     )
 
 
-def wanted_encoding(wish: Wish) -> Encoding | None:
-    """Return the encoding that ``dtype`` or ``quantize`` names.
-
-    Raises:
-        InvalidInput: (rule ``options``) when both are given, (rule ``encoding``) for no such dtype.
-        Unsupported: (rule ``unknown-encoding`` or ``no-encoder``) for one that cannot be written.
-    """
-    if wish.dtype and wish.quantize:
-        raise InvalidInput("give a dtype or a quantisation, not both", rule="options")
-    if wish.dtype:
-        return _of_weights(dense(wish.dtype), wish.dtype)
-    if wish.quantize:
-        codec = kernels.codec_for(wish.quantize.lower())
-        if codec.encode is None:
-            raise Unsupported(f"{codec.encoding} can be decoded but not encoded", rule="no-encoder")
-        return _of_weights(codec.encoding, wish.quantize)
-    return None
-
-
-def _of_weights(encoding: Encoding, name: str) -> Encoding:
-    if not is_float(encoding):
-        raise InvalidInput("is not a dtype of weights", rule="encoding", got=name)
-    return encoding
-
-
 def _translated(
     source: Model, container: Format, target: Path, wish: Wish, report: Report
 ) -> Model:
@@ -180,72 +124,6 @@ def _with_metadata(source: Model, container: Format, report: Report) -> Model:
 def _name_of(source: Model, target: Path) -> str:
     path = source.path or target
     return path.resolve().name if path.is_dir() else path.stem
-
-
-def _encoded(
-    model: Model, container: Format, wanted: Encoding | None, wish: Wish, report: Report
-) -> Model:
-    dialect = registry.dialect(container.dialect)
-    tensors: dict[str, Lazy] = {}
-    for name, tensor in model.tensors.items():
-        asked = _asked(tensor, wanted, wish)
-        with report.collect(name):
-            if wish.weights_only:
-                encoding = asked or tensor.encoding
-            else:
-                encoding = dialect.encoding(name, tensor, asked)
-            tensors[name] = recode(tensor, _storable(tensor, encoding, asked, container))
-    _note_changes(model.tensors, tensors, report)
-    recoded = replace(model, tensors=tensors)
-    return recoded if wish.weights_only else dialect.complete(recoded)
-
-
-def _asked(tensor: Lazy, wanted: Encoding | None, wish: Wish) -> Encoding | None:
-    """Return what the user asks of one tensor."""
-    if wanted is None or not is_float(tensor.encoding):
-        return None
-    matrix = tensor.ndim > 1 and wanted.fits(tensor.shape)
-    return wanted if matrix or not (wish.quantize and wish.weights_only) else None
-
-
-def _storable(
-    tensor: Lazy, encoding: Encoding, asked: Encoding | None, container: Format
-) -> Encoding:
-    """Return `encoding` if the container has it, else the smallest that holds the same numbers."""
-    if encoding.name in container.encodings:
-        encoding.sizes(tensor.shape)
-        return encoding
-    if encoding != asked:
-        for wider in (DENSE[candidate] for candidate in WIDER[is_float(encoding)]):
-            if wider.name in container.encodings and _keeps(encoding, wider):
-                return wider
-    raise _not_storable(container, encoding)
-
-
-def _keeps(encoding: Encoding, wider: Encoding) -> bool:
-    """Tell whether every number is kept: those of blocks are float32 by definition."""
-    blocks = wider == DENSE["f32"] and not isinstance(encoding, Dense)
-    return blocks or kernels.lossless(encoding, wider)
-
-
-def _not_storable(container: Format, encoding: Encoding) -> Unsupported:
-    return Unsupported(
-        f"{container.title} cannot store {encoding}",
-        rule="encoding-unsupported",
-        hint="choose another with --dtype",
-    )
-
-
-def _note_changes(before: Mapping[str, Lazy], after: Mapping[str, Lazy], report: Report) -> None:
-    changes: Counter[tuple[str, str]] = Counter()
-    for name, tensor in after.items():
-        old, new = before[name].encoding, tensor.encoding
-        kept = getattr(tensor, "exact", False) or _keeps(old, new)
-        if old != new:
-            changes["decoded" if kept else "rounded", f"{old} to {new}"] += 1
-    for (kind, change), count in sorted(changes.items()):
-        effect = "every number is kept" if kind == "decoded" else "numbers are rounded"
-        report.note(kind, counted(count, "tensor"), f"{change}: {effect}")
 
 
 def _note_losses(model: Model, container: Format, wish: Wish, report: Report) -> None:

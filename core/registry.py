@@ -1,4 +1,4 @@
-"""Formats, dialects, architectures and encodings, found by entry points and loaded when needed."""
+"""Formats, dialects, architectures, encodings and runtimes: entry points, loaded when needed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.dialect import Dialect
     from weighbridge.format import Format
     from weighbridge.kernels.codec import Codec
+    from weighbridge.runtimes.base import Runtime
 
 
 @cache
@@ -79,6 +80,11 @@ def dialect(name: str) -> Dialect:
 def architectures() -> Mapping[str, Arch]:
     """Return every model family by its own name."""
     return all_of("architectures")
+
+
+def runtimes() -> Mapping[str, Runtime]:
+    """Return every runtime by name."""
+    return all_of("runtimes")
 
 
 def encodings() -> Mapping[str, Codec]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weighbridge.errors import Error, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Note:
     """Something that the user should know, and that does not stop the conversion.
 
     Attributes:
-        kind: ``dropped``, ``tied``, ``generated``, ``decoded``, ``rounded`` or ``warning``.
+        kind: ``dropped``, ``renamed``, ``tied``, ``generated``, ``decoded``, ``rounded`` or
+            ``warning``.
         subject: the tensor, key or file concerned, under the name that the source gives it.
         text: what happens to it and why, as a clause.
     """
@@ -59,6 +60,23 @@ class Report:
     def note(self, kind: str, subject: str, text: str) -> None:
         """Keep a note."""
         self.notes.append(Note(kind, subject, text))
+
+    def add(self, other: Report, names: Mapping[str, str]) -> None:
+        """Keep what another report has, its tensors under other names where `names` has one.
+
+        Example:
+            >>> report, told = Report(), Report()
+            >>> told.note("dropped", "bert.pooler.bias", "no place")
+            >>> report.add(told, {"bert.pooler.bias": "pooler.bias"})
+            >>> report.notes[0].subject
+            'pooler.bias'
+        """
+        for note in other.notes:
+            self.note(note.kind, names.get(note.subject, note.subject), note.text)
+        for problem in other.problems:
+            if problem.tensor is not None:
+                problem.tensor = names.get(problem.tensor, problem.tensor)
+            self.problem(problem)
 
     @contextmanager
     def collect(self, tensor: str | None = None) -> Iterator[None]:

@@ -205,7 +205,8 @@ def translate(
     translated: dict[str, Lazy] = {}
     for entry, left, right in cases:
         with report.collect():
-            _claim(translated, right, _results(tensors, entry, left), next(iter(left)))
+            results = _results(tensors, entry, left, report)
+            _claim(translated, right, results, next(iter(left)))
     _report_unmapped(tensors, {name for _, left, _ in cases for name in left}, report)
     return translated
 
@@ -242,7 +243,9 @@ def _report_unmapped(tensors: Iterable[str], used: set[str], report: Report) -> 
             )
 
 
-def _results(tensors: Mapping[str, Lazy], entry: Rule, left: Expected) -> Sequence[Lazy]:
+def _results(
+    tensors: Mapping[str, Lazy], entry: Rule, left: Expected, report: Report
+) -> Sequence[Lazy]:
     for name, shape in left.items():
         if name not in tensors:
             raise InvalidFile("the family needs it", rule="missing-tensor", tensor=name)
@@ -250,7 +253,11 @@ def _results(tensors: Mapping[str, Lazy], entry: Rule, left: Expected) -> Sequen
     results: Sequence[Lazy] = [tensors[name] for name in left]
     try:
         for op in entry.ops:
+            shapes = [tensor.shape for tensor in results]
             results = apply(op, results)
+            remark = op.remark(shapes)
+            if remark:
+                report.note(remark[0], next(iter(left)), remark[1])
     except InvalidInput as error:
         error.tensor = next(iter(left))
         raise

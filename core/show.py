@@ -20,6 +20,8 @@ from weighbridge.text import columns, counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from weighbridge.agreement import Answer, Verification
+    from weighbridge.candidates import Candidate, QuantizeErrors
     from weighbridge.compare import Difference
     from weighbridge.engine.write import Result
     from weighbridge.model import Model
@@ -302,6 +304,165 @@ def diff_json(found: Sequence[Difference], tolerance: float) -> dict[str, Any]:
 def _finite(figure: float) -> float | None:
     """Return a figure, or None: JSON has no infinity and no NaN."""
     return figure if abs(figure) < float("inf") else None
+
+
+def print_verification(found: Verification) -> None:
+    """Print how two models compare: a line for each prompt, then whether that passes."""
+    sides = [
+        (letter, escaped(side.path), side.runtime, side.encoding)
+        for letter, side in zip("AB", found.sides, strict=True)
+    ]
+    titles, cells = _ANSWERS[found.kind]
+    rows = [
+        (printable(answer.prompt or "random ids", 40), *cells(answer)) for answer in found.answers
+    ]
+    right = [number for number, title in enumerate(titles) if title in _NUMBERS]
+    print_lines([*columns([("", "path", "runtime", "encoding"), *sides]), ""])
+    print_lines([*columns([titles, *rows], right=right), ""])
+    print_lines([*_differing_texts(found), _judgement(found)])
+
+
+def _decoder_cells(answer: Answer) -> tuple[str, ...]:
+    return (
+        _yes(answer.same_ids),
+        f"{answer.max_error:.3g}",
+        f"{answer.rms_error:.3g}",
+        f"{answer.agreed}/{answer.parts}",
+        _yes(answer.same_text),
+    )
+
+
+def _encoder_cells(answer: Answer) -> tuple[str, ...]:
+    return (
+        _yes(answer.same_ids),
+        f"{answer.max_error:.3g}",
+        f"{answer.rms_error:.3g}",
+        f"{answer.cosine:.7f}",
+    )
+
+
+_NUMBERS = {"max error", "RMS error", "top-1", "cosine"}
+_COMMON = ("prompt", "same ids", "max error", "RMS error")
+_ANSWERS: Mapping[str, tuple[tuple[str, ...], Callable[[Answer], tuple[str, ...]]]] = {
+    "decoder": ((*_COMMON, "top-1", "same text"), _decoder_cells),
+    "encoder": ((*_COMMON, "cosine"), _encoder_cells),
+}
+"""The columns for each kind of model, and what fills them."""
+
+
+def _yes(answer: bool | None) -> str:
+    return "" if answer is None else "yes" if answer else "no"
+
+
+def _differing_texts(found: Verification) -> list[str]:
+    """Return what both add to each prompt where that is not the same."""
+    lines = []
+    for answer in found.answers:
+        if answer.same_text is False:
+            lines.append(f"after {printable(answer.prompt or 'random ids', 60)!r}")
+            lines += [
+                f"  {x}: {printable(text, LINE)}"
+                for x, text in zip("AB", answer.texts, strict=True)
+            ]
+    return [*lines, ""] if lines else []
+
+
+def _judgement(found: Verification) -> str:
+    what = "log-probabilities" if found.kind == "decoder" else "embeddings"
+    tokenizers = "; the tokenizers disagree" if found.same_ids is False else ""
+    within = "agree within" if found.max_error <= found.tolerance else "differ by more than"
+    return (
+        f"{'passed' if found.passed else 'FAILED'}: {what} {within} {found.tolerance:g} "
+        f"(max {found.max_error:.3g}, RMS {found.rms_error:.3g}){tokenizers}"
+    )
+
+
+def verification_json(found: Verification) -> dict[str, Any]:
+    """Return how two models compare; the keys are stable across versions."""
+    return {
+        "passed": found.passed,
+        "kind": found.kind,
+        "tolerance": found.tolerance,
+        "max_error": _finite(found.max_error),
+        "rms_error": _finite(found.rms_error),
+        "agreed": found.agreed,
+        "parts": found.parts,
+        "cosine": found.cosine,
+        "same_ids": found.same_ids,
+        "sides": [vars(side) for side in found.sides],
+        "prompts": [
+            {
+                **vars(answer),
+                "max_error": _finite(answer.max_error),
+                "rms_error": _finite(answer.rms_error),
+            }
+            for answer in found.answers
+        ],
+    }
+
+
+def print_quantize_errors(found: QuantizeErrors) -> None:
+    """Print what encodings make of each matrix, and of all of them."""
+    figures = ("size", "bits/value", "relative RMS", "max error")
+    rows = [
+        (*_first(number, measured.name, measured.shape), *_candidate(candidate))
+        for measured in found.tensors
+        for number, candidate in enumerate(measured.candidates)
+    ]
+    print_lines([*columns([("tensor", "shape", "type", *figures), *rows], right=[3, 4, 5, 6]), ""])
+    count = len(found.tensors)
+    totals = [
+        (str(total.encoding), f"{total.tensors}/{count}", *_candidate(total)[1:])
+        for total in found.total
+    ]
+    print_lines(columns([("type", "matrices", *figures), *totals], right=[1, 2, 3, 4, 5]))
+
+
+def _first(number: int, name: str, shape: Sequence[int]) -> tuple[str, str]:
+    """Return a tensor's name and shape in its first line, nothing in its others."""
+    return ("", "") if number else (printable(name), "x".join(map(str, shape)))
+
+
+def _candidate(candidate: Candidate) -> tuple[str, ...]:
+    if candidate.problem or not candidate.tensors:
+        return str(candidate.encoding), candidate.problem or ""
+    return (
+        str(candidate.encoding),
+        human(candidate.nbytes),
+        f"{candidate.bits_per_value:.4g}",
+        f"{candidate.relative_rms_error:.3g}",
+        f"{candidate.max_error:.3g}",
+    )
+
+
+def quantize_errors_json(found: QuantizeErrors) -> dict[str, Any]:
+    """Return what encodings make of each matrix; the keys are stable across versions."""
+    return {
+        "tensors": [
+            {
+                "name": measured.name,
+                "shape": list(measured.shape),
+                "encoding": measured.encoding.name,
+                "candidates": [
+                    {**_candidate_json(candidate), "problem": candidate.problem}
+                    for candidate in measured.candidates
+                ],
+            }
+            for measured in found.tensors
+        ],
+        "total": [{**_candidate_json(total), "tensors": total.tensors} for total in found.total],
+    }
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "encoding": candidate.encoding.name,
+        "values": candidate.distance.values,
+        "bytes": candidate.nbytes,
+        "bits_per_value": _finite(candidate.bits_per_value),
+        "relative_rms_error": _finite(candidate.relative_rms_error),
+        "max_error": _finite(candidate.max_error),
+    }
 
 
 def formats_json() -> list[dict[str, Any]]:

@@ -22,9 +22,10 @@ from weighbridge.errors import Error, InvalidInput
 from weighbridge.kernels.ggml import BLOCKED
 from weighbridge.model import Model
 from weighbridge.ops import Add, Swap, apply
-from weighbridge.planner import IN_MEMORY, Wish, make_plan
+from weighbridge.planner import IN_MEMORY, make_plan
 from weighbridge.recode import Recoded
 from weighbridge.testing.models import tensor_of
+from weighbridge.wish import Wish
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,24 +9,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from families import CASES
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import tiny
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from weighbridge.arch import find
 from weighbridge.converters.architectures.llama import LLAMA
-from weighbridge.converters.architectures.rope import (
+from weighbridge.converters.architectures.llama3_scaling import (
     FREQS,
     llama3_factors,
-    parameters,
     recover_llama3,
 )
+from weighbridge.converters.architectures.rope import parameters
 from weighbridge.errors import Error
+from weighbridge.families import find
 from weighbridge.metadata import scalar, string
 from weighbridge.report import Report
 from weighbridge.tensor import from_array
+
+CLASS = "LlamaForCausalLM"
 
 SIZES = {
     "vocab_size": 10,
@@ -42,7 +45,7 @@ SIZES = {
 def said(**changes):
     """Return the key-values of a config and the rules it breaks."""
     report = Report()
-    metadata = LLAMA.to_metadata({**SIZES, **changes}, report)
+    metadata = LLAMA.to_metadata({**SIZES, **changes}, {}, report)
     return {k: v.plain() for k, v in metadata.items()}, [p.rule for p in report.problems], report
 
 
@@ -53,7 +56,7 @@ def read(metadata, tensors=None):
     return config, [problem.rule for problem in report.problems]
 
 
-METADATA = LLAMA.to_metadata(SIZES, Report())
+METADATA = LLAMA.to_metadata(SIZES, {}, Report())
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "MistralForCausalLM"])
@@ -82,11 +85,11 @@ def test_what_a_config_leaves_out_is_derived():
     assert metadata["llama.rope.freq_base"] == 10000.0
 
 
-@pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if "llama" in name])
-def test_a_config_comes_back_from_its_key_values(family):
-    config = {**tiny.config(family, rms_norm_eps=1e-5).to_dict()}
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.model == CLASS], ids=str)
+def test_a_config_comes_back_from_its_key_values(case):
+    config = tiny.config(case.model, **case.config).to_dict()
     report = Report()
-    metadata = LLAMA.to_metadata(config, report)
+    metadata = LLAMA.to_metadata(config, {}, report)
     made = {tensor.name: tensor for aspect in LLAMA.aspects for tensor in aspect.tensors(config)}
     back = LLAMA.to_config(metadata, {**made, "output.weight": None}, report)
     assert not report.problems
@@ -103,7 +106,7 @@ def test_a_config_comes_back_from_its_key_values(family):
 def test_a_missing_key_is_told_once_by_name(key):
     report = Report()
     config = {k: v for k, v in SIZES.items() if k != key}
-    LLAMA.to_metadata(config, report)
+    LLAMA.to_metadata(config, {}, report)
     LLAMA.from_canonical({"x": from_array("x", np.zeros(1, np.float32))}, config, report)
     told = [p for p in report.problems if p.rule == "missing-config"]
     assert [p.problem for p in told] == [f"config.json lacks {key}"]
@@ -118,7 +121,7 @@ def test_a_missing_key_is_told_once_by_name(key):
 def test_a_value_of_a_wrong_kind(changes):
     report = Report()
     config = {**SIZES, **changes}
-    LLAMA.to_metadata(config, report)
+    LLAMA.to_metadata(config, {}, report)
     LLAMA.from_canonical({}, config, report)
     assert "config-type" in {problem.rule for problem in report.problems}
 
@@ -211,7 +214,7 @@ def test_both_spellings_are_read_as_transformers_does(spelling, kind, numbers):
         key: value for key, value in LlamaConfig(**config).rope_parameters.items() if key != "type"
     }
     report = Report()
-    LLAMA.to_metadata(config, report)
+    LLAMA.to_metadata(config, {}, report)
     assert not report.problems
 
 
@@ -341,7 +344,9 @@ def test_scaling_of_a_foreign_file_that_is_refused(value, rule):
 def revised(changes, **config):
     before = {**SIZES, **config}
     report = Report()
-    after = LLAMA.revise(before, {**LLAMA.to_metadata(before, report), **changes}, {}, report)
+    after = LLAMA.revise(
+        before, {}, {**LLAMA.to_metadata(before, {}, report), **changes}, {}, report
+    )
     return {k: v for k, v in after.items() if k not in before or before[k] != v}, report
 
 

@@ -16,7 +16,7 @@ from support.onnx_files import DATA_TYPES, model_of, opened, package_file
 
 from weighbridge.errors import Error, InvalidFile
 from weighbridge.formats.onnx import FORMAT
-from weighbridge.formats.onnx.wire import bytes_field, number_field, varint
+from weighbridge.protobuf import bytes_field, number_field, varint
 from weighbridge.testing import part_bytes
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from support.onnx_files import (
 )
 
 from weighbridge.formats.onnx import FORMAT
-from weighbridge.formats.onnx.wire import bytes_field
 from weighbridge.metadata import array, scalar, string
+from weighbridge.protobuf import bytes_field
 from weighbridge.tensor import Extent, Tensor
 from weighbridge.testing import part_bytes
 

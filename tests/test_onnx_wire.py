@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.onnx import values
 from weighbridge.formats.onnx.values import Numbers, decode_varints
-from weighbridge.formats.onnx.wire import (
+from weighbridge.protobuf import (
     FIXED32,
     VARINT,
     Message,

@@ -20,11 +20,11 @@ from weighbridge.errors import InvalidFile, Unsupported
 from weighbridge.formats.onnx import FORMAT
 from weighbridge.formats.onnx import layout as layouts
 from weighbridge.formats.onnx.layout import PROTOBUF_LIMIT
-from weighbridge.formats.onnx.wire import number_field
 from weighbridge.kernels.dense import pack
 from weighbridge.layout import Layout, LayoutOptions
 from weighbridge.metadata import array, scalar, string
 from weighbridge.model import Model
+from weighbridge.protobuf import number_field
 from weighbridge.tensor import Extent, Tensor, from_array
 from weighbridge.testing import Unreadable, assert_same, part_bytes, tensor_of, write
 

@@ -18,7 +18,19 @@ from weighbridge import region as regions
 from weighbridge.encoding import DENSE, Dense, Encoding, scaled
 from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.kernels.ggml import BLOCKED
-from weighbridge.ops import Add, Concat, Op, Split, Stack, Swap, Transpose, Unstack, apply
+from weighbridge.ops import (
+    Add,
+    Concat,
+    Cut,
+    Op,
+    Pad,
+    Split,
+    Stack,
+    Swap,
+    Transpose,
+    Unstack,
+    apply,
+)
 from weighbridge.steps import Route, route_of
 from weighbridge.tensor import Lazy, Tensor, from_array
 from weighbridge.testing.models import tensor_of
@@ -49,6 +61,11 @@ def by_numpy(op: Op, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         inner = first.shape[op.axis] // (op.outer * op.first * op.second)
         apart = first.reshape(*before, op.outer, op.first, op.second, inner, *after)
         return [apart.swapaxes(op.axis + 1, op.axis + 2).reshape(first.shape)]
+    if isinstance(op, Cut | Pad):
+        shape = with_length(first.shape, op.axis, op.count)
+        if isinstance(op, Pad):
+            return [np.concatenate([np.zeros(shape, first.dtype), first], op.axis)]
+        return [np.delete(first, np.s_[: op.count], op.axis)]
     if isinstance(op, Split):
         return np.split(first, np.cumsum(op.sizes)[:-1], op.axis)
     simple: dict[type[Op], Any] = {
@@ -65,7 +82,8 @@ def by_numpy(op: Op, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 @st.composite
 def cases(draw: st.DrawFn, grain: int = 1) -> Case:
     """Return operations and the shapes that they take; last axes are multiples of `grain`."""
-    kind = draw(st.sampled_from([Swap, Transpose, Concat, Split, Stack, Unstack, Add]))
+    kinds = [Swap, Transpose, Concat, Split, Stack, Unstack, Add, Cut, Pad]
+    kind = draw(st.sampled_from(kinds))
     shape = draw(shapes(side=4).filter(bool) if grain > 1 else shapes(side=4))
     unit = (*(1,) * (len(shape) - 1), grain)[: len(shape)]
     shape = tuple(length * u for length, u in zip(shape, unit, strict=True))
@@ -81,6 +99,9 @@ def cases(draw: st.DrawFn, grain: int = 1) -> Case:
     if not shape:
         return Add(2.0), [shape]
     axis = draw(st.integers(0, len(shape) - 1))
+    if kind in (Cut, Pad):
+        most = shape[axis] // unit[axis] if kind is Cut else 3
+        return kind(axis, draw(st.integers(0, most)) * unit[axis]), [shape]
     parts = draw(
         st.tuples(*[st.integers(0, 3)] * 3 if kind is not Swap else [st.integers(1, 3)] * 3)
     )
@@ -182,7 +203,10 @@ def test_the_inverse_undoes_what_is_stored(case: Case) -> None:
         return
     stored = [from_array("x", values_of(lazy)) for lazy in apply(op, tensors)]
     for before, after in zip(tensors, apply(op.inverse, stored), strict=True):
-        assert same(values_of(after), values_of(before))
+        expected = values_of(before)
+        if isinstance(op, Cut):
+            expected = by_numpy(op.inverse, by_numpy(op, [expected]))[0]
+        assert same(values_of(after), expected)
 
 
 STAYS, CHANGES = Route.MOVE, Route.DECODE
@@ -204,6 +228,12 @@ PACKED = [
     (Stack(2), [(6,)] * 2, U4, STAYS),
     (Unstack(4), [(4,)], U4, CHANGES),
     (Unstack(4), [(4,)], DENSE["f16"], STAYS),
+    (Cut(0, 2), [(5, 32)], Q8_0, STAYS),
+    (Cut(1, 32), [(2, 96)], Q8_0, STAYS),
+    (Cut(1, 16), [(2, 96)], Q8_0, CHANGES),
+    (Pad(0, 2), [(3, 32)], Q4_0, STAYS),
+    (Pad(1, 32), [(2, 64)], Q8_0, STAYS),
+    (Pad(1, 1), [(2, 6)], U4, CHANGES),
     (Add(1.0), [(32,)], Q8_0, CHANGES),
     (Add(1.0), [(2,)], DENSE["f32"], CHANGES),
     (Swap(0, 1, 2, 2), [(4, 4)], FP8, CHANGES),
@@ -237,6 +267,11 @@ REFUSED = [
     (Concat(0, ()), []),
     (Split(0, (2, 1)), [(4, 3)]),
     (Split(-1, (2, 1)), [(4, 3)]),
+    (Cut(0, 3), [(2, 4)]),
+    (Cut(0, -1), [(2, 4)]),
+    (Cut(2, 1), [(2, 4)]),
+    (Pad(0, -1), [(2, 4)]),
+    (Pad(-1, 1), [(2, 4)]),
     (Stack(2), [(2,), (3,)]),
     (Stack(2), [(2,)]),
     (Unstack(2), [(3, 2)]),
@@ -281,6 +316,20 @@ def test_mixed_encodings_are_joined_without_loss_or_not_at_all(
     assert same(values_of(joined), np.concatenate([t.values("f64") for t in tensors]))
     assert joined[0].dtype == joined.encoding.dtype
     assert joined.grains(((0, 4), (0, 32))).tobytes() == values_of(joined).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("op", "remark"),
+    [(Cut(0, 2), ("dropped", "2 of 5")), (Pad(0, 2), ("generated", "2 of 7")), (Cut(0, 0), None),
+     (Pad(0, 0), None), (Transpose(), None)],
+    ids=str,
+)  # fmt: skip
+def test_what_is_lost_or_made_up_is_told(op: Op, remark: tuple[str, str] | None) -> None:
+    told = op.remark([(5, 4)])
+    assert (told is None) == (remark is None)
+    if told and remark:
+        assert told[0] == remark[0]
+        assert remark[1] in told[1]
 
 
 def test_operations_nest() -> None:

@@ -15,15 +15,19 @@ from support.plans import listing
 
 import weighbridge as wb
 from weighbridge import kernels
+from weighbridge.choose import Wanted
 from weighbridge.encoding import DENSE
 from weighbridge.errors import AlreadyExists, Error, InvalidInput, InvalidPlan, Unsupported
+from weighbridge.formats.gguf import FORMAT as GGUF
+from weighbridge.formats.safetensors import FORMAT as SAFETENSORS
 from weighbridge.layout import Layout, LayoutOptions, OutputFile, plain_file
 from weighbridge.metadata import scalar, string
 from weighbridge.model import Graph, Model
-from weighbridge.planner import IN_MEMORY, Wish, make_plan, target_format, wanted_encoding
+from weighbridge.planner import IN_MEMORY, make_plan, target_format
 from weighbridge.target import check_names
 from weighbridge.tensor import from_array
 from weighbridge.testing.models import Unreadable, tensor_of
+from weighbridge.wish import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +118,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("wish", "expected"), WISHES, ids=str)
 def test_what_a_wish_means(wish: dict[str, str], expected: str) -> None:
-    encoding = wanted_encoding(Wish(**wish))
+    container = GGUF if "quantize" in wish else SAFETENSORS
+    encoding = Wanted.of(Wish(**wish, weights_only=True), container).encoding
     assert (encoding.name if encoding else "none") == expected
 
 

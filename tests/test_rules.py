@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import tiny
 
 from weighbridge import registry
-from weighbridge.arch import find
 from weighbridge.errors import InvalidInput
+from weighbridge.families import find
 from weighbridge.ops import Add, Split, Stack, Swap, Transpose
 from weighbridge.report import Report
-from weighbridge.rules import Rule, Template, rule, translate
+from weighbridge.rules import Template, rule, translate
 from weighbridge.tensor import from_array
 
 ARCHITECTURES = registry.architectures()
@@ -141,60 +140,6 @@ def test_there_and_back_gives_the_same_values(values, outer, inner):
     back = translate({"y": from_array("y", there["y"].values())}, [entry.inverse], {}, report)
     assert not report.problems
     assert np.array_equal(back["x"].values(), x.values())
-
-
-def test_every_family_can_be_made_tiny():
-    configs = [tiny.config(family).to_dict() for family in tiny.FAMILIES]
-    made = {find(ARCHITECTURES.values(), config).name for config in configs}
-    assert made == {arch.name for arch in ARCHITECTURES.values()}
-
-
-SIZES = st.fixed_dictionaries(
-    {
-        "num_hidden_layers": st.integers(1, 4),
-        "num_attention_heads": st.integers(1, 5),
-        "num_key_value_heads": st.integers(1, 3),
-        "head_dim": st.sampled_from([2, 4, 6]),
-        "intermediate_size": st.integers(1, 9),
-        "vocab_size": st.integers(1, 9),
-        "tie_word_embeddings": st.booleans(),
-    }
-)
-
-
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-@given(sizes=SIZES)
-def test_no_two_rules_claim_one_name(family, sizes):
-    config = {**tiny.config(family).to_dict(), **sizes}
-    arch = find(ARCHITECTURES.values(), config)
-    variables = arch.variables(config)
-    rules = arch.rules(config)
-    for side in (0, 1):
-        names = [name for entry in rules for case in entry.expand(variables) for name in case[side]]
-        assert len(names) == len(set(names))
-
-
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-@given(sizes=SIZES)
-def test_every_family_runs_both_ways(family, sizes):
-    config = {**tiny.config(family).to_dict(), **sizes}
-    arch = find(ARCHITECTURES.values(), config)
-    tensors = _tensors(arch.rules(config), arch.variables(config))
-    report = Report()
-    there = arch.from_canonical(tensors, config, report)
-    back = arch.to_canonical(there, config, report)
-    assert not report.problems
-    assert list(back) == list(tensors)
-    assert all(back[name] is tensors[name] for name in tensors)
-
-
-def _tensors(rules: list[Rule], variables):
-    return {
-        name: tensor(*shape, name=name)
-        for entry in rules
-        for left, _ in entry.expand(variables)
-        for name, shape in left.items()
-    }
 
 
 def test_a_relative_is_a_replacement():

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import tokenizers
+from support.corpus import Reason
 from support.vocabularies import (
     LINE_END,
     arrays_of,
@@ -42,14 +42,6 @@ from weighbridge.metadata import array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why llama.cpp differs from the tokenizer.json that it was made to follow, and where."""
-
-    why: str
-    where: Callable[[str], bool]
 
 
 def _has(*categories: str, ascii_too: bool = True) -> Callable[[str], bool]:
@@ -287,7 +279,6 @@ def test_merges_that_llama_cpp_would_treat_otherwise_are_told():
 
 UNKNOWN = {
     "another pattern": _document(split(r"\w+"), BYTES),
-    "a prefix space": _document({**BYTES, "add_prefix_space": True, "use_regex": True}),
     "a covered pattern that drops gaps": _document(split(r"\p{L}+", "Removed", invert=True), BYTES),
     "another step": _document({"type": "UnicodeScripts"}, BYTES),
     "no step": _document(),
@@ -298,11 +289,30 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("document", UNKNOWN.values(), ids=UNKNOWN)
-def test_other_structures_are_refused_by_name(document):
-    with pytest.raises(Unsupported) as refused:
-        recognise(document)
-    assert refused.value.rule == "pre-tokenizer"
-    assert "--pre-tokenizer" in str(refused.value)
+def test_other_structures_are_not_recognised(document):
+    assert recognise(document) is None
+
+
+def test_the_unknown_is_the_default_with_a_warning_that_names_it():
+    row = PreTokenizer("mine", (split(r"\w+"), BYTES))
+    files = cutting(row)
+    result = to_gguf(files, {}, vocab_size=vocabulary_size(files))
+    assert result.metadata["tokenizer.ggml.pre"].data == "default"
+    (warning,) = (one for one in result.warnings if "--pre-tokenizer" in one)
+    assert r"Split '\\w+', ByteLevel" in warning
+    named = to_gguf(files, {}, vocab_size=vocabulary_size(files), pre="gpt-2")
+    assert named.metadata["tokenizer.ggml.pre"].data == "gpt-2"
+    assert not any("--pre-tokenizer" in one for one in named.warnings)
+
+
+def test_a_space_before_every_text_is_told_and_kept():
+    row = PreTokenizer("mine", (byte_level(use_regex=True) | {"add_prefix_space": True},))
+    files = cutting(row)
+    result = to_gguf(files, {}, vocab_size=vocabulary_size(files))
+    assert result.metadata["tokenizer.ggml.pre"].data == "gpt-2"
+    assert ["puts no space" in warning for warning in result.warnings] == [True]
+    built = json.loads(from_gguf(arrays_of(result.metadata))["tokenizer.json"])
+    assert built["pre_tokenizer"]["add_prefix_space"] is True
 
 
 def test_other_normalizers_are_refused():

@@ -7,6 +7,7 @@ import json
 import gguf
 import pytest
 import tokenizers
+from support.encoders import roberta
 from support.vocabularies import trained
 from transformers import AutoTokenizer
 
@@ -377,6 +378,72 @@ def test_files_of_templates_win_over_the_settings(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.chat_template == {"default": "näw", "rag": "r", "tool_use": "t"}
+
+
+TEMPLATE_FILES = {
+    "a file": {"chat_template.jinja": "näw"},
+    "files": {"chat_template.jinja": "d", "additional_chat_templates/tool-use.jinja": "t"},
+    "the oldest file": {"chat_template.json": '{"chat_template": "o"}'},
+    "the oldest file, with names": {
+        "chat_template.json": '{"chat_template": [{"name": "rag", "template": "r"}]}'
+    },
+}
+
+
+@pytest.mark.parametrize("templates", TEMPLATE_FILES.values(), ids=TEMPLATE_FILES)
+def test_files_of_templates_are_read_as_the_reference_package_reads_them(templates, tmp_path):
+    files = files_of(None, NAMED) | {name: text.encode() for name, text in templates.items()}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    writer = gguf.GGUFWriter(None, "llama")
+    gguf.SpecialVocab(tmp_path).add_to_gguf(writer, quiet=True)
+    theirs = {key: one.value for key, one in writer.kv_data[0].items() if "chat_template" in key}
+    metadata = convert(files).metadata
+    ours = {key: value.plain() for key, value in metadata.items() if "chat_template" in key}
+    assert ours == theirs
+    assert list(ours) == list(theirs)
+
+
+def test_files_of_transformers_4_and_5_say_the_same():
+    """The older has the added tokens twice, and the special ones in a file of their own."""
+    added = {
+        str(token["id"]): {key: value for key, value in token.items() if key != "id"}
+        for token in trained()["added_tokens"]
+    }
+    old = files_of(
+        None,
+        {"added_tokens_decoder": added, "tokenizer_class": "GPT2Tokenizer"},
+        **{"special_tokens_map.json": json.dumps(NAMED).encode()},
+    )
+    new = files_of(None, NAMED | {"backend": "tokenizers", "is_local": True})
+    assert convert(old) == convert(new)
+
+
+def test_tokens_that_one_file_alone_has_are_told():
+    files = files_of(None, NAMED | {"added_tokens_decoder": {"9999": {"content": "<new>"}}})
+    assert any("'<new>'" in warning for warning in convert(files).warnings)
+
+
+def test_robertas_post_processor_and_mask_come_back():
+    document = json.loads(roberta()["tokenizer.json"])
+    document["added_tokens"][4]["lstrip"] = True
+    files = {**roberta(), "tokenizer.json": json.dumps(document).encode()}
+    metadata = to_gguf(files, {}, vocab_size=400).metadata
+    assert metadata[keys.PRE] == string("roberta-bpe")
+    assert keys.ADD_PREFIX_SPACE not in metadata
+    del metadata[keys.HUGGING_FACE_JSON]
+    built = from_gguf(metadata)
+    again = json.loads(built["tokenizer.json"])
+    assert again["post_processor"] == document["post_processor"]
+    assert again["added_tokens"] == document["added_tokens"]
+    assert json.loads(built["tokenizer_config.json"])["cls_token"] == "<s>"
+    original, rebuilt = (tokenizers.Tokenizer.from_str(json.dumps(d)) for d in (document, again))
+    for tokenizer in (original, rebuilt):
+        encoding = tokenizer.encode("a <mask>", "b")
+        assert encoding.ids == original.encode("a <mask>", "b").ids
+        assert encoding.tokens == ["<s>", "a", " <mask>", "</s>", "</s>", "b", "</s>"]
+        assert set(encoding.type_ids) == {0}
 
 
 def test_the_oldest_file_of_a_template_is_read():

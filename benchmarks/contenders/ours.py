@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from weighbridge.benchmarks.contender import Outcome
+from weighbridge.benchmarks.contenders import transformers_py
 
 if TYPE_CHECKING:
     from weighbridge.benchmarks.contender import Timed
@@ -71,6 +72,27 @@ def to_gguf(source: Path, scratch: Path) -> list[list[str]]:
 def to_q8_0(source: Path, scratch: Path) -> list[list[str]]:
     """Convert a checkpoint to GGUF, quantised."""
     return [[*to_gguf(source, scratch)[0], "--quantize", "Q8_0"]]
+
+
+def load_gguf(source: Path, scratch: Path) -> Timed:
+    """Load a GGUF as a model and a tokenizer of transformers, in float32."""
+    return _load_gguf(source, transformers_py.FLOAT32)
+
+
+def load_gguf_bf16(source: Path, scratch: Path) -> Timed:
+    """Load it in bfloat16."""
+    return _load_gguf(source, transformers_py.BFLOAT16)
+
+
+def _load_gguf(source: Path, dtype: str) -> Timed:
+    from weighbridge.transformers import from_pretrained
+
+    transformers_py.automatic()
+
+    def call() -> Outcome:
+        return transformers_py.outcome(*from_pretrained(source, dtype=dtype))
+
+    return call
 
 
 def inspect(source: Path, scratch: Path) -> list[list[str]]:

@@ -17,20 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weighbridge.aspects import Aspect, integer, lookup, missing, plain, typed, wrong
+from weighbridge.aspects import Aspect, integer, lookup, missing, plain, same, typed, wrong
+from weighbridge.converters.architectures.llama3_scaling import (
+    FREQS,
+    LARGEST_HEAD,
+    LLAMA3,
+    llama3_factors,
+    not_llama3,
+    recovered,
+)
 from weighbridge.errors import InvalidFile, Unsupported
-from weighbridge.metadata import string
+from weighbridge.metadata import scalar, string
 from weighbridge.tensor import from_array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from weighbridge.metadata import Value
     from weighbridge.model import Config
     from weighbridge.report import Report
     from weighbridge.tensor import Lazy, Tensor
-
-    Factors = NDArray[np.float32]
 
 THETA = 10_000.0
 """The base of the frequencies where neither a config nor a GGUF file says: both sides' default."""
@@ -39,7 +43,7 @@ FREQ_BASE = "{arch}.rope.freq_base"
 TYPE = "{arch}.rope.scaling.type"
 FACTOR = "{arch}.rope.scaling.factor"
 OLD_FACTOR = "{arch}.rope.scale_linear"
-FREQS = "rope_freqs.weight"
+ATTENTION = "{arch}.rope.scaling.attn_factor"
 
 ORIGINAL = "original_max_position_embeddings"
 
@@ -67,18 +71,16 @@ KEYED = {
 }
 """The scalings that key-values can say, and their numbers."""
 
-LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL)
-"""The numbers of the scaling that a tensor says."""
-
 KINDS = ("default", *KEYED, "llama3")
-
-LARGEST_HEAD = 1 << 16
-"""The most values of a head for which factors are made: hostile configs say billions."""
 
 
 @dataclass(frozen=True)
 class Rope(Aspect):
     """``rope_theta`` and ``rope_scaling``, or ``rope_parameters``.
+
+    Attributes:
+        kinds: the scalings that llama.cpp computes for the family.
+        silent: whether theta goes unsaid where it is llama.cpp's default.
 
     Example:
         >>> from weighbridge.report import Report
@@ -87,16 +89,19 @@ class Rope(Aspect):
         {'{arch}.rope.freq_base': 500000.0}
     """
 
+    kinds: tuple[str, ...] = KINDS
+    silent: bool = False
+
     @property
     def keys(self) -> tuple[str, ...]:
         """Theta, and everything that a scaling may have."""
         numbers = [parameter.key for kind in KEYED.values() for parameter in kind]
-        return (TYPE, *dict.fromkeys(numbers), FREQ_BASE, OLD_FACTOR)
+        return (TYPE, *dict.fromkeys(numbers), ATTENTION, FREQ_BASE, OLD_FACTOR)
 
     @property
     def makes(self) -> tuple[str, ...]:
         """The factors of Llama 3's scaling."""
-        return (FREQS,)
+        return (FREQS,) if "llama3" in self.kinds else ()
 
     def to_metadata(self, config: Config, report: Report) -> Mapping[str, Value]:
         """Return theta and the scaling.
@@ -106,30 +111,29 @@ class Rope(Aspect):
         """
         rope = parameters(config)
         kind = rope["rope_type"]
-        if kind not in KINDS:
-            raise Unsupported(
-                "this scaling of rotary embeddings cannot be said in GGUF",
-                rule="rope-type",
-                got=kind,
-                expected=f"one of {', '.join(KINDS)}",
-            )
+        if kind not in self.kinds:
+            raise unknown_kind(kind, self.kinds)
         said = {TYPE: string(kind)} if kind in KEYED else {}
         for number in KEYED.get(kind, ()):
             if number.config in rope:
                 said[number.key] = typed(number.type, rope[number.config], number.config)
             elif number.required:
                 raise missing(f"rope_scaling.{number.config}")
-        _note_lost(rope, report)
-        return {**said, FREQ_BASE: typed("f32", rope["rope_theta"], "rope_theta")}
+        if kind == "yarn" and "attention_factor" in rope:
+            said[ATTENTION] = _attention(rope)
+        numbers = LLAMA3 if kind == "llama3" else [number.config for number in KEYED.get(kind, ())]
+        note_lost(rope, numbers, report)
+        theta = typed("f32", rope["rope_theta"], "rope_theta")
+        return said if self.silent and theta.data == THETA else {**said, FREQ_BASE: theta}
 
     def tensors(self, config: Config) -> Sequence[Tensor]:
         """Return the factors of Llama 3's scaling, shape (head_dim / 2,)."""
         rope = parameters(config)
-        if rope["rope_type"] != "llama3":
+        if rope["rope_type"] != "llama3" or not self.makes:
             return ()
         numbers = [_positive(rope, name) for name in LLAMA3]
         theta = _positive(rope, "rope_theta")
-        return (from_array(FREQS, llama3_factors(theta, _head_dim(config), *numbers)),)
+        return (from_array(FREQS, llama3_factors(theta, head_dim(config), *numbers)),)
 
     def to_config(
         self, metadata: Mapping[str, Value], tensors: Mapping[str, Lazy]
@@ -143,10 +147,10 @@ class Rope(Aspect):
         base = metadata.get(FREQ_BASE)
         theta = THETA if base is None else plain(base, "f32", FREQ_BASE)
         scaling = _scaling(metadata)
-        if FREQS in tensors:
-            found = _recovered(tensors[FREQS], theta)
+        if FREQS in tensors and self.makes:
+            found = recovered(tensors[FREQS], theta)
             if found and scaling:
-                raise _not_llama3("stand beside another scaling")
+                raise not_llama3("stand beside another scaling")
             scaling = scaling or found
         return {"rope_theta": theta, **({"rope_scaling": scaling} if scaling else {})}
 
@@ -187,9 +191,18 @@ def parameters(config: Config) -> dict[str, Any]:
     return rope
 
 
-def _note_lost(rope: Mapping[str, Any], report: Report) -> None:
-    kind = rope["rope_type"]
-    numbers = LLAMA3 if kind == "llama3" else [number.config for number in KEYED.get(kind, ())]
+def unknown_kind(kind: object, kinds: Sequence[str]) -> Unsupported:
+    """Return the error of a config whose scaling the family does not have in GGUF."""
+    return Unsupported(
+        "this scaling of rotary embeddings cannot be said in GGUF",
+        rule="rope-type",
+        got=kind,
+        expected=f"one of {', '.join(kinds)}",
+    )
+
+
+def note_lost(rope: Mapping[str, Any], numbers: Sequence[str], report: Report) -> None:
+    """Tell of what a scaling has besides the `numbers` that GGUF says."""
     for key in rope:
         if key not in ("rope_type", "rope_theta", *numbers):
             report.note(
@@ -206,7 +219,12 @@ def _positive(rope: Mapping[str, Any], name: str) -> float:
     return float(number)  # type: ignore[arg-type]
 
 
-def _head_dim(config: Config) -> int:
+def head_dim(config: Config) -> int:
+    """Return the values of a head, which its frequencies are made for.
+
+    Raises:
+        InvalidFile: (rules ``missing-config``, ``config-type``) with the config's key.
+    """
     if lookup(config, "head_dim") is None:
         size = integer(config, "hidden_size") // integer(config, "num_attention_heads")
     else:
@@ -216,87 +234,30 @@ def _head_dim(config: Config) -> int:
     return size
 
 
-def llama3_factors(
-    theta: float, head_dim: int, factor: float, low: float, high: float, original: float
-) -> Factors:
-    """Return what Llama 3's scaling divides each frequency by, as llama.cpp's converter does.
+def _magnitude(factor: float) -> float:
+    """Return what YaRN multiplies queries and keys with by itself."""
+    return 1 + 0.1 * math.log(factor)
 
-    Frequencies whose wavelength is under ``original / high`` stay, those over ``original / low``
-    are divided by `factor`, and between the two the divisor moves smoothly.
 
-    Every step is taken in float32, in torch's order (which divides by multiplying with the
-    reciprocal), and powers are correctly rounded: torch without vector instructions gives the same
-    bits; with them its powers, and so a factor here and there, may differ in the last bit.
+def _attention(rope: Mapping[str, Any]) -> Value:
+    """Return what llama.cpp is to multiply YaRN's own magnitude with.
 
-    Example:
-        >>> llama3_factors(500000.0, 8, 8.0, 1.0, 4.0, 8192.0)
-        array([1.     , 1.     , 2.69453, 8.     ], dtype=float32)
+    ``yarn_attn_factor``, which llama.cpp's converter writes, its runtime does not read.
     """
-    f32 = np.float32
-    with np.errstate(all="ignore"):
-        exponents = np.arange(0, head_dim, 2, dtype=f32) / f32(head_dim)
-        powers = np.power(float(theta), exponents.astype(np.float64)).astype(f32)
-        wavelengths = (f32(1) / (f32(1) / powers)) * f32(2 * math.pi)
-        smooth = ((f32(1) / wavelengths) * f32(original) - f32(low)) / f32(high - low)
-        between = f32(1) / ((f32(1) - smooth) / f32(factor) + smooth)
-        factors = np.where(wavelengths > f32(original / low), f32(factor), between)
-        return np.where(wavelengths < f32(original / high), f32(1), factors).astype(f32)
+    magnitude = _magnitude(max(_positive(rope, "factor"), 1))
+    return typed("f32", _positive(rope, "attention_factor") / magnitude, "attention_factor")
 
 
-def recover_llama3(factors: Factors, theta: float) -> dict[str, float | int] | None:
-    """Return the numbers of Llama 3's scaling that give these factors; None when there are none.
-
-    The largest factor is ``factor``; those in between say ``original / (high - low)`` and
-    ``low / (high - low)``, so that ``low`` may be taken as 1. Where there are too few of them,
-    Llama 3's own numbers are tried. The numbers are taken only if they give the same factors again,
-    but for the last bits (see `llama3_factors`).
-
-    Example:
-        >>> found = recover_llama3(llama3_factors(5e5, 64, 32.0, 1.0, 4.0, 8192.0), 5e5)
-        >>> list(found.values())
-        [32.0, 1.0, 4.0, 8192]
-    """
-    factor = float(str(np.max(factors, initial=1)))
-    several = np.count_nonzero((factors > 1) & (factors < factor)) > 1
-    guesses = _fitted(factors, theta, factor) if several else []
-    for high, original in [*guesses, (4.0, 8192)]:
-        made = llama3_factors(theta, 2 * len(factors), factor, 1.0, high, original)
-        if np.allclose(made, factors, rtol=1e-6, atol=0):
-            return dict(zip(LLAMA3, (factor, 1.0, high, original), strict=True))
-    return None
-
-
-def _fitted(factors: Factors, theta: float, factor: float) -> list[tuple[float, int]]:
-    """Return ``high`` and ``original`` from two factors in between, with ``low`` as 1."""
-    between = np.flatnonzero((factors > 1) & (factors < factor))[[0, -1]]
-    with np.errstate(all="ignore"):
-        turns = 1 / (2 * math.pi * np.power(theta, between / len(factors)))
-        smooth = (1 / factors[between].astype(np.float64) - 1 / factor) / (1 - 1 / factor)
-        slope = np.diff(smooth)[0] / np.diff(turns)[0]
-        offset = smooth[0] - slope * turns[0]
-    if not -math.inf < offset < 0 < slope < math.inf:
-        return []
-    return [(round(float(1 - 1 / offset), 3), round(float(-slope / offset)))]
-
-
-def _recovered(stored: Lazy, theta: float) -> dict[str, Any] | None:
-    if stored.ndim != 1 or not 0 < stored.size <= LARGEST_HEAD:
-        raise _not_llama3(f"have the shape {list(stored.shape)}")
-    factors = stored.values("f32")
-    if np.all(factors == 1):
-        return None
-    found = recover_llama3(factors, theta) if np.all(np.isfinite(factors)) else None
-    if found is None:
-        raise _not_llama3("are not those of Llama 3's scaling")
-    return {"rope_type": "llama3", **found}
-
-
-def _not_llama3(what: str) -> Unsupported:
-    return Unsupported(
-        f"its factors of rotary frequencies {what}: no config can say them",
-        rule="rope-factors",
-        tensor=FREQS,
-    )
+def _with_attention(scaling: dict[str, Any], metadata: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the scaling with the attention factor that llama.cpp computes with."""
+    told = metadata.get(ATTENTION)
+    known = _attention(scaling) if "attention_factor" in scaling else scalar("f32", 1.0)
+    if told is None or same(told, known):
+        return scaling
+    if scaling["rope_type"] != "yarn":
+        raise unknown_kind(f"{scaling['rope_type']} with an attention factor", KINDS)
+    product = plain(told, "f32", ATTENTION) * _magnitude(max(_positive(scaling, "factor"), 1))
+    return {**scaling, "attention_factor": float(str(np.float32(product)))}
 
 
 def _scaling(metadata: Mapping[str, Value]) -> dict[str, Any] | None:
@@ -320,4 +281,4 @@ def _scaling(metadata: Mapping[str, Value]) -> dict[str, Any] | None:
             scaling[number.config] = plain(metadata[number.key], number.type, number.key)
         elif number.required:
             raise InvalidFile(f"lacks the key-value {number.key}", rule="missing-key")
-    return scaling
+    return _with_attention(scaling, metadata)

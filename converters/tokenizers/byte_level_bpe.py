@@ -7,15 +7,26 @@ and how holes are filled, follow llama.cpp's converter; what is done with them f
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from weighbridge.converters.tokenizers import keys, special
+from weighbridge.converters.tokenizers.arrays import (
+    ADDED_TYPES,
+    PHANTOM_SPACE,
+    check_size,
+    fills,
+    missing,
+    model_ids,
+    padding,
+    token_texts,
+    token_types,
+)
 from weighbridge.converters.tokenizers.document import (
     FILE,
     AddedToken,
     added_tokens,
+    ids,
     merges,
     part,
     vocabulary,
@@ -23,31 +34,31 @@ from weighbridge.converters.tokenizers.document import (
 from weighbridge.converters.tokenizers.keys import TokenType
 from weighbridge.converters.tokenizers.patterns import PreTokenizer, byte_level
 from weighbridge.converters.tokenizers.pretokenizers import (
+    adds_prefix,
+    describe,
     is_byte_level,
     normalizer_of,
     recognise,
     row,
 )
 from weighbridge.converters.tokenizers.special import Defaults
-from weighbridge.errors import InvalidFile, InvalidInput
-from weighbridge.metadata import array, string
+from weighbridge.errors import InvalidFile
+from weighbridge.metadata import array, scalar, string
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from weighbridge.converters.tokenizers.document import Document, Source
     from weighbridge.metadata import Metadata, Value
 
 NAME = "gpt2"
+TITLE = "byte-level BPE"
 
-MAX_TOKENS = 1 << 22
-"""The largest vocabulary that is believed; a hostile config would fill the memory with padding."""
+DEFAULT = "default"
+"""The pre-tokenizer of a file that names none."""
 
-ADDED_TYPES = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
-"""The types of tokens that are found in a text before it is cut."""
-
-PHANTOM_SPACE = "\u2581"
-"""How SentencePiece writes a space; tokens that users define may have inherited it."""
+UTF8_BYTES = frozenset(range(0x100)) - frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
+"""The bytes that UTF-8 has."""
 
 
 def owns(document: Document) -> bool:
@@ -72,16 +83,19 @@ def to_gguf(
     Ids that no token has, up to `vocab_size`, are filled with unused tokens ``[PAD<id>]``.
 
     Raises:
-        Unsupported: (rules ``pre-tokenizer`` and ``normalizer``) for a structure that llama.cpp has
-            no name for.
+        Unsupported: (rule ``pre-tokenizer``) for a name given as `pre` that is not in the table,
+            (rule ``normalizer``) for a text changed in a way that llama.cpp cannot leave out.
         InvalidInput: (rule ``vocabulary-size``) for more tokens than `vocab_size`, and for a size
-            over `MAX_TOKENS`.
+            over what is believed.
         InvalidFile: (rule ``tokenizer-json``) for a tokenizer.json that breaks its own rules.
     """
     known = _pre_tokenizer(source, pre, warnings)
     tokens, types = _tokens(source.document, vocab_size)
-    _warn_of_added_tokens(source.document, warnings)
+    special.warn_of_added_tokens(source.document, warnings)
+    special.warn_of_absent_tokens(source, warnings)
+    prefix = {keys.ADD_PREFIX_SPACE: scalar("bool", data=True)}
     return {
+        **(prefix if adds_prefix(source.document) else {}),
         keys.MODEL: string(NAME),
         keys.PRE: string(known.name),
         keys.TOKENS: array("string", tokens),
@@ -91,18 +105,48 @@ def to_gguf(
 
 
 def _pre_tokenizer(source: Source, pre: str | None, warnings: list[str]) -> PreTokenizer:
-    if pre is not None:
-        return row(pre)
+    """Return the row that the user names, else that of the structure, else the default one."""
     tidies = source.setting("clean_up_tokenization_spaces")
-    known = recognise(source.document, tidies=tidies if isinstance(tidies, bool) else None)
-    if normalizer_of(source.document):
-        warnings.append("llama.cpp does not normalise: text that is not NFC is encoded differently")
-    if part(source.document, "model", dict).get("ignore_merges", False) != known.ignore_merges:
+    found = recognise(source.document, tidies=tidies if isinstance(tidies, bool) else None)
+    known = row(pre) if pre is not None else found or row(DEFAULT)
+    if found is None and pre is None:
         warnings.append(
-            f"llama.cpp {'takes' if known.ignore_merges else 'does not take'} pieces that are "
-            f"tokens whole for the pre-tokenizer '{known.name}', unlike this tokenizer"
+            "the pre-tokenizer is not one that llama.cpp has a name for, and 'default' may cut "
+            "texts otherwise; name the one that cuts alike (--pre-tokenizer), if there is one: "
+            + describe(source.document)
         )
+    warnings += [sentence for differs, sentence in _differences(source.document, known) if differs]
     return known
+
+
+def _differences(document: Document, known: PreTokenizer) -> Iterator[tuple[object, str]]:
+    """Yield what llama.cpp may do otherwise: whether it does, and what to tell."""
+    model = part(document, "model", dict)
+    whole = "takes" if known.ignore_merges else "does not take"
+    known_ids = ids(document)
+    unspelled = len(UTF8_BYTES - {alphabet().get(one) for one in known_ids})
+    added = {token.content for token in added_tokens(document)}
+    ends = [one for one in special.ENDS if one in known_ids and one not in added]
+    yield (
+        normalizer_of(document),
+        "llama.cpp does not normalise: text that is not NFC is encoded differently",
+    )
+    yield (
+        model.get("ignore_merges", False) != known.ignore_merges,
+        f"llama.cpp {whole} pieces that are tokens whole for the pre-tokenizer '{known.name}', "
+        "unlike this tokenizer",
+    )
+    yield (
+        ends,
+        "llama.cpp takes tokens for ends of texts that are ordinary ones to this tokenizer: "
+        + ", ".join(map(repr, ends)),
+    )
+    yield adds_prefix(document), "llama.cpp puts no space before a text, unlike this tokenizer"
+    yield (
+        unspelled,
+        f"{unspelled} of the bytes that texts are made of have no token: llama.cpp merges nothing "
+        "across them, unlike this tokenizer",
+    )
 
 
 def _tokens(document: Document, vocab_size: int) -> tuple[list[str], list[int]]:
@@ -110,20 +154,7 @@ def _tokens(document: Document, vocab_size: int) -> tuple[list[str], list[int]]:
     texts = {token: content for content, token in vocabulary(document).items()}
     added = {token.id: token for token in added_tokens(document)}
     largest = max((*texts, *added), default=-1)
-    if largest >= vocab_size:
-        raise InvalidInput(
-            f"{FILE} has more tokens than the model has embeddings",
-            rule="vocabulary-size",
-            got=f"the id {largest}",
-            expected=f"ids below {vocab_size}",
-        )
-    if vocab_size > MAX_TOKENS:
-        raise InvalidInput(
-            "the vocabulary is larger than any that is believed",
-            rule="vocabulary-size",
-            got=vocab_size,
-            expected=f"at most {MAX_TOKENS}",
-        )
+    check_size(largest, vocab_size, FILE)
     tokens, types = [], []
     for token in range(vocab_size):
         content, kind = _token(token, texts, added)
@@ -146,16 +177,6 @@ def _token(
     if entry.special or special.looks_special(content):
         return content, TokenType.CONTROL
     return content.replace(PHANTOM_SPACE, " "), TokenType.USER_DEFINED
-
-
-def padding(token: int) -> str:
-    """Return the text that fills an id which no token has.
-
-    Example:
-        >>> padding(7)
-        '[PAD7]'
-    """
-    return f"[PAD{token}]"
 
 
 @cache
@@ -193,15 +214,6 @@ def _merge_text(first: str, second: str) -> str:
     return f"{first.replace(' ', 'Ġ')} {second.replace(' ', 'Ġ')}"
 
 
-def _warn_of_added_tokens(document: Document, warnings: list[str]) -> None:
-    stripping = [token.content for token in added_tokens(document) if token.strips]
-    if stripping:
-        warnings.append(
-            f"llama.cpp matches {len(stripping)} added tokens without regard to the spaces or "
-            f"words beside them, unlike this tokenizer: {', '.join(map(repr, stripping[:5]))}"
-        )
-
-
 def from_gguf(metadata: Metadata) -> dict[str, object]:
     """Return the tokenizer.json that the arrays stand for.
 
@@ -212,24 +224,30 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
         InvalidFile: (rules ``missing-key``, ``value-type``, ``token-type``, ``duplicate-token``,
             ``merge``) for arrays that make no vocabulary.
     """
-    known = row(keys.text(metadata, keys.PRE) or "default")
-    tokens = _texts(metadata)
-    types = _types(metadata, tokens)
+    known = row(keys.text(metadata, keys.PRE) or DEFAULT)
+    assumed = defaults(metadata)
+    tokens = token_texts(metadata)
+    types = token_types(metadata, tokens)
     for token in special.by_role(metadata, tokens).values():
         if types[token] == TokenType.NORMAL:
             types[token] = TokenType.CONTROL
-    kept = [n for n, content in enumerate(tokens) if not _fills(n, content, types[n])]
-    ids = {tokens[n]: n for n in kept}
+    kept = [n for n, content in enumerate(tokens) if not fills(n, content, types[n])]
+    # RoBERTa's takes the spaces before it.
+    mask = special.from_gguf(metadata, len(tokens)).get("mask") if known.adds_sep else None
+    prefix = keys.flag(metadata, keys.ADD_PREFIX_SPACE) is True
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            _added(n, tokens[n], types[n]).to_json() for n in kept if types[n] in ADDED_TYPES
+            _added(n, tokens[n], types[n]).to_json() | ({"lstrip": True} if n == mask else {})
+            for n in kept
+            if types[n] in ADDED_TYPES
         ],
         "normalizer": known.normalizer and {"type": known.normalizer},
-        "pre_tokenizer": _pre_tokenizer_json(known),
-        "post_processor": special.post_processor(metadata, tokens, defaults(metadata)),
+        "pre_tokenizer": _pre_tokenizer_json(known, prefix=prefix),
+        "post_processor": special.roberta(metadata, tokens, assumed)
+        or special.post_processor(metadata, tokens, assumed),
         "decoder": {**byte_level(use_regex=True), "add_prefix_space": True},
         "model": {
             "type": "BPE",
@@ -240,8 +258,8 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": known.ignore_merges,
-            "vocab": {tokens[n]: n for n in _model_ids(kept, types)},
-            "merges": _merges(metadata, ids),
+            "vocab": {tokens[n]: n for n in model_ids(kept, types)},
+            "merges": _merges(metadata, {tokens[n]: n for n in kept}),
         },
     }
 
@@ -256,71 +274,32 @@ def _added(token: int, content: str, kind: int) -> AddedToken:
     )
 
 
+def texts(metadata: Metadata) -> list[str]:
+    """Return every id's token as tokenizer.json spells it, which is as GGUF does."""
+    return keys.texts(metadata, keys.TOKENS) or []
+
+
 def defaults(metadata: Metadata) -> Defaults:
     """Return what llama.cpp does where a file of this kind does not say.
 
     Raises:
         Unsupported: (rule ``pre-tokenizer``) for a name that is not in the table.
     """
-    known = row(keys.text(metadata, keys.PRE) or "default")
-    return Defaults(adds_bos=known.adds_bos, tidies=known.tidies)
+    known = row(keys.text(metadata, keys.PRE) or DEFAULT)
+    return Defaults(adds_bos=known.adds_bos, tidies=known.tidies, adds_sep=known.adds_sep)
 
 
-def _pre_tokenizer_json(known: PreTokenizer) -> object:
-    steps = [dict(step) for step in known.steps]
+def _pre_tokenizer_json(known: PreTokenizer, *, prefix: bool) -> object:
+    spaced = {"add_prefix_space": prefix}
+    steps = [dict(step) | (spaced if "add_prefix_space" in step else {}) for step in known.steps]
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
-
-
-def _fills(token: int, content: str, kind: int) -> bool:
-    """Say whether a token only fills a hole; converters have called such ones user-defined too."""
-    return kind in (TokenType.UNUSED, TokenType.USER_DEFINED) and content == padding(token)
-
-
-def _model_ids(kept: Sequence[int], types: Sequence[int]) -> Sequence[int]:
-    """Return the ids that belong to the model, the rest being known as added tokens only.
-
-    `tokenizers` gives the ids after the model's to added tokens that the model does not know, so
-    added tokens at the end may stay out of it, as they do in most tokenizer.json, if no id is free.
-    """
-    if list(kept) != list(range(len(kept))):
-        return kept
-    end = len(kept)
-    while end and types[end - 1] in ADDED_TYPES:
-        end -= 1
-    return range(end) if end else kept
-
-
-def _texts(metadata: Metadata) -> list[str]:
-    """Return the tokens; as in llama.cpp, one without text is called after its id."""
-    found = keys.texts(metadata, keys.TOKENS)
-    if not found:
-        _missing(keys.TOKENS)
-    tokens = [content or f"[EMPTY_{n}]" for n, content in enumerate(found)]
-    if len(set(tokens)) != len(tokens):
-        twice = Counter(tokens).most_common(1)[0][0]
-        raise InvalidFile("two ids have the same token", rule="duplicate-token", got=repr(twice))
-    return tokens
-
-
-def _types(metadata: Metadata, tokens: Sequence[str]) -> list[int]:
-    types = keys.numbers(metadata, keys.TOKEN_TYPE)
-    if types is None:
-        return [TokenType.NORMAL] * len(tokens)
-    if len(types) != len(tokens):
-        raise InvalidFile(
-            f"{keys.TOKEN_TYPE} is not as long as {keys.TOKENS}",
-            rule="token-type",
-            got=len(types),
-            expected=len(tokens),
-        )
-    return types
 
 
 def _merges(metadata: Metadata, ids: Mapping[str, int]) -> list[list[str]]:
     """Return the merges as pairs of tokens that, like what they make, are in the vocabulary."""
     found = keys.texts(metadata, keys.MERGES)
     if found is None:
-        _missing(keys.MERGES)
+        missing(keys.MERGES)
     pairs = []
     for text in found:
         space = text.find(" ", 1)
@@ -331,7 +310,3 @@ def _merges(metadata: Metadata, ids: Mapping[str, int]) -> list[list[str]]:
             )
         pairs.append([first, second])
     return pairs
-
-
-def _missing(key: str) -> NoReturn:
-    raise InvalidFile("the tokenizer is incomplete", rule="missing-key", expected=key)

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from weighbridge.converters.tokenizers import keys, kinds, special, templates
+from weighbridge.converters.tokenizers import keys, kinds, normalizers, special, templates
 from weighbridge.converters.tokenizers.document import (
     FILE,
     SETTINGS_FILE,
     Source,
-    vocabulary,
+    ids,
 )
 from weighbridge.converters.tokenizers.keys import TokenType
 from weighbridge.errors import InvalidFile
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 CLASS = "PreTrainedTokenizerFast"
 """The class that takes tokenizer.json as it is; others rebuild it from its vocabulary."""
+
+PREFIXED = frozenset(
+    (
+        *("afmoe", "apertus", "arcee", "ernie4_5", "ernie4_5_moe", "granite", "granitemoe"),
+        *("granitemoehybrid", "internlm2", "internlm3", "llama", "llama4", "llama4_text"),
+        *("ministral3", "mistral", "mixtral", "smollm3"),
+    )
+)
+"""The families for which llama.cpp's converter copies add_prefix_space, whatever the kind."""
 
 
 @dataclass
@@ -51,14 +60,15 @@ def to_gguf(
     """Return the ``tokenizer.*`` key-values for the side files of a Hugging Face directory.
 
     Args:
-        files: tokenizer.json and, where they are there, tokenizer_config.json,
-            special_tokens_map.json and the chat templates, by name.
+        files: tokenizer.json or SentencePiece's model file, or both, and, where they are there,
+            tokenizer_config.json, special_tokens_map.json, added_tokens.json and the chat
+            templates, by name.
         config: config.json.
         vocab_size: the number of embeddings; ids without a token are filled up to it.
         pre: the pre-tokenizer's name, where it should not be recognised.
 
     Raises:
-        NotFound: (rule ``tokenizer-missing``) without a tokenizer.json.
+        NotFound: (rule ``tokenizer-missing``) without any of the two.
         Unsupported: (rules ``tokenizer-model``, ``pre-tokenizer``, ``normalizer``) for what
             llama.cpp has no name for.
         InvalidInput: (rule ``vocabulary-size``) for more tokens than `vocab_size`.
@@ -75,19 +85,25 @@ def to_gguf(
         (['a', 'b', 'ab', '[PAD3]'], 'gpt-2')
     """
     source = Source.read(files, config)
-    kind = kinds.of_document(source.document)
+    kind = kinds.of_source(source)
     result = Result({})
     prefix = source.setting("add_prefix_space")
-    if isinstance(prefix, bool):
+    if isinstance(prefix, bool) and str(config.get("model_type", "llama")) in PREFIXED:
         result.metadata[keys.ADD_PREFIX_SPACE] = scalar("bool", prefix)
     result.metadata |= kind.to_gguf(
         source, vocab_size=vocab_size, pre=pre, warnings=result.warnings
     )
-    result.metadata |= special.to_gguf(source, vocab_size=vocab_size, warnings=result.warnings)
-    if kind.defaults(result.metadata).adds_bos:  # unless the tokenizer does, it has to be said
-        result.metadata.setdefault(keys.ADD_TOKEN["bos"], scalar("bool", data=False))
+    defaults = kind.defaults(result.metadata)
+    result.metadata |= special.to_gguf(
+        source, vocab_size=vocab_size, defaults=defaults, warnings=result.warnings
+    )
+    for role, adds in (("bos", defaults.adds_bos), ("eos", defaults.adds_eos)):
+        if adds and source.document:  # unless the tokenizer does, it has to be said
+            result.metadata.setdefault(keys.ADD_TOKEN[role], scalar("bool", data=False))
     result.metadata |= templates.to_gguf(source, result.warnings)
-    result.metadata[keys.HUGGING_FACE_JSON] = string(templates.decode(files[FILE], FILE))
+    result.metadata |= normalizers.to_gguf(source.document, assumed=defaults.normalizes)
+    if FILE in files:
+        result.metadata[keys.HUGGING_FACE_JSON] = string(templates.decode(files[FILE], FILE))
     _check_text(result.metadata)
     return result
 
@@ -128,7 +144,7 @@ def from_gguf(metadata: Metadata) -> dict[str, bytes]:
             ).encode()
         else:
             document = carried.encode()
-            _check_carried(document, tokens, metadata)
+            _check_carried(document, kind.texts(metadata), metadata)
         files = {
             FILE: document,
             SETTINGS_FILE: dump_json(_settings(metadata, tokens, kind.defaults(metadata))),
@@ -143,7 +159,7 @@ def from_gguf(metadata: Metadata) -> dict[str, bytes]:
 def _check_carried(content: bytes, tokens: list[str], metadata: Metadata) -> None:
     """Reject a tokenizer.json that another program's change of the arrays left behind."""
     types = keys.numbers(metadata, keys.TOKEN_TYPE) or []
-    for text, token in vocabulary(parse_json(content, keys.HUGGING_FACE_JSON)).items():
+    for text, token in ids(parse_json(content, keys.HUGGING_FACE_JSON)).items():
         normal = token >= len(types) or types[token] == TokenType.NORMAL
         if token >= len(tokens) or (normal and tokens[token] != text):
             raise InvalidFile(
@@ -161,6 +177,8 @@ def _settings(metadata: Metadata, tokens: list[str], defaults: Defaults) -> dict
     flags["add_prefix_space"] = keys.ADD_PREFIX_SPACE
     said = {name: keys.flag(metadata, key) for name, key in flags.items()}
     roles = special.by_role(metadata, tokens)
+    if {"bos", "sep"} <= roles.keys():  # GGUF has no key for the token that an encoder begins with
+        roles["cls"] = roles["bos"]
     settings = {
         "tokenizer_class": CLASS,
         # transformers no longer does it, and warns where it is asked for.

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from weighbridge.converters.tokenizers import sentencepiece_model
 from weighbridge.errors import InvalidFile, NotFound
 from weighbridge.sidefiles import parse_json
+
+if TYPE_CHECKING:
+    from weighbridge.converters.tokenizers.sentencepiece_model import SentencePiece
 
 FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
@@ -20,6 +25,9 @@ Document = Mapping[str, Any]
 
 T = TypeVar("T")
 
+LARGEST_SCORE = 3e38
+"""The largest score, up or down, that GGUF's float32 holds."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -28,7 +36,7 @@ class Source:
     Attributes:
         files: the side files, by name.
         config: config.json.
-        document: tokenizer.json.
+        document: tokenizer.json; empty where there is SentencePiece's model file alone.
         settings: tokenizer_config.json, None where there is none.
     """
 
@@ -42,10 +50,10 @@ class Source:
         """Parse the files that every kind of tokenizer needs.
 
         Raises:
-            NotFound: (rule ``tokenizer-missing``) without a tokenizer.json.
+            NotFound: (rule ``tokenizer-missing``) without a tokenizer.json or a model file.
             InvalidFile: (rule ``json``) for a file that is not a JSON object.
         """
-        if FILE not in files:
+        if FILE not in files and sentencepiece_model.find(files) is None:
             raise NotFound(
                 f"there is no {FILE}",
                 rule="tokenizer-missing",
@@ -55,9 +63,19 @@ class Source:
         return cls(
             files,
             config,
-            parse_json(files[FILE], FILE),
+            parse_json(files[FILE], FILE) if FILE in files else {},
             None if settings is None else parse_json(settings, SETTINGS_FILE),
         )
+
+    @cached_property
+    def model(self) -> SentencePiece | None:
+        """SentencePiece's model file, None where there is none.
+
+        Raises:
+            InvalidFile: for one that breaks its own rules.
+        """
+        name = sentencepiece_model.find(self.files)
+        return None if name is None else sentencepiece_model.parse(self.files[name], name)
 
     def setting(self, name: str) -> Any:
         """Return an entry of tokenizer_config.json, None where it is absent."""
@@ -158,6 +176,43 @@ def vocabulary(document: Document) -> dict[str, int]:
     for content, token in tokens.items():
         _check_id(token, content)
     return tokens
+
+
+def scored_tokens(document: Document) -> list[tuple[str, float]]:
+    """Return the tokens of a Unigram model and their scores, by id.
+
+    Raises:
+        InvalidFile: (rule ``tokenizer-json``) when they are not a list of texts with numbers.
+
+    Example:
+        >>> scored_tokens({"model": {"vocab": [["a", -1.5]]}})
+        [('a', -1.5)]
+    """
+    return [_scored(entry) for entry in part(part(document, "model", dict), "vocab", list)]
+
+
+def _scored(entry: object) -> tuple[str, float]:
+    if isinstance(entry, list) and len(entry) == 2:
+        content, score = entry
+        is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
+        if isinstance(content, str) and is_number and abs(score) <= LARGEST_SCORE:
+            return content, float(score)
+    wrong("a token is not a text with a score", got=entry)
+
+
+def ids(document: Document) -> dict[str, int]:
+    """Return the model's tokens and their ids, for every kind of model.
+
+    Raises:
+        InvalidFile: (rule ``tokenizer-json``) when they are neither a mapping nor a list.
+
+    Example:
+        >>> ids({"model": {"vocab": [["a", -1.5]]}})
+        {'a': 0}
+    """
+    if isinstance(part(document, "model", dict).get("vocab"), list):
+        return {content: token for token, (content, _) in enumerate(scored_tokens(document))}
+    return vocabulary(document)
 
 
 def added_tokens(document: Document) -> Iterator[AddedToken]:

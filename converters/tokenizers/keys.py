@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 MODEL = "tokenizer.ggml.model"
 PRE = "tokenizer.ggml.pre"
 TOKENS = "tokenizer.ggml.tokens"
+SCORES = "tokenizer.ggml.scores"
 TOKEN_TYPE = "tokenizer.ggml.token_type"
 MERGES = "tokenizer.ggml.merges"
+LOWERCASE = "tokenizer.ggml.normalizer.lowercase"
+STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents"
 ADD_PREFIX_SPACE = "tokenizer.ggml.add_space_prefix"
+MERGES_SPACES = "tokenizer.ggml.remove_extra_whitespaces"
+CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 HUGGING_FACE_JSON = "tokenizer.huggingface.json"
 CHAT_TEMPLATE = "tokenizer.chat_template"
 CHAT_TEMPLATES = "tokenizer.chat_templates"
@@ -121,6 +126,26 @@ def numbers(metadata: Metadata, key: str) -> list[int] | None:
     """
     items = _items(metadata, key, tuple(INTEGERS), "an array of integers")
     return None if items is None else [int(item) for item in items]  # type: ignore[call-overload]
+
+
+def reals(metadata: Metadata, key: str) -> list[float] | None:
+    """Return an array of numbers, None where the key is absent.
+
+    Raises:
+        InvalidFile: (rule ``value-type``) for another type.
+    """
+    items = _items(metadata, key, ("f32", "f64", *INTEGERS), "an array of numbers")
+    return None if items is None else [float(item) for item in items]  # type: ignore[arg-type]
+
+
+def octets(metadata: Metadata, key: str) -> bytes:
+    """Return an array of bytes, empty where the key is absent.
+
+    Raises:
+        InvalidFile: (rule ``value-type``) for another type.
+    """
+    items = _items(metadata, key, ("u8", "i8"), "an array of bytes")
+    return bytes(int(item) & 0xFF for item in items or ())  # type: ignore[call-overload]
 
 
 def _items(

@@ -30,6 +30,7 @@ class PreTokenizer:
         normalizer: the type of its normalizer, None for none. llama.cpp normalises nothing.
         ignore_merges: whether a piece that is a token is taken whole, whatever the merges say.
         adds_bos: whether llama.cpp puts a BOS before a text when the file does not say.
+        adds_sep: whether it puts a separator between two texts then; the tokenizers are RoBERTa's.
         tidies: whether spaces before punctuation are dropped when tokens become text.
         found: whether a tokenizer may be given this name for its structure; otherwise only when
             the user says so.
@@ -40,6 +41,7 @@ class PreTokenizer:
     normalizer: str | None = None
     ignore_merges: bool = False
     adds_bos: bool = False
+    adds_sep: bool = False
     tidies: bool = True
     found: bool = True
 
@@ -234,10 +236,11 @@ TABLE: Mapping[str, PreTokenizer] = {
         _rows("smollm", DIGITS, GPT2_BYTES, tidies=False),
         _rows("command-r", DIGITS, GPT2_BYTES, normalizer="NFC", tidies=False),
         _rows(
-            "gpt-2 phi-2 roberta-bpe jina-v1-en jina-v2-code jina-es jina-de jina-v2-es jina-v2-de"
-            " gigachat a.x-4.0 mellum exaone4 jais",
+            "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum exaone4"
+            " jais",
             GPT2_BYTES,
         ),
+        _rows("roberta-bpe jina-v1-en jina-v2-code", GPT2_BYTES, adds_sep=True),
         _rows("trillion granite-docling", GPT2_BYTES, tidies=False, found=False),
         _rows("olmo mpt modern-bert", GPT2_BYTES, normalizer="NFC"),
         _rows(

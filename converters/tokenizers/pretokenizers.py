@@ -26,6 +26,9 @@ Plain = tuple[tuple[str, ...], ...]
 
 BYTE_LEVEL = ("bytes",)
 
+ROBERTA = "RobertaProcessing"
+"""The post-processor of RoBERTa's tokenizers."""
+
 SPELLINGS = (
     # The same characters, literally and escaped.
     ("\r", r"\r"),
@@ -67,11 +70,11 @@ def row(name: str) -> PreTokenizer:
     return TABLE[name]
 
 
-def recognise(document: Document, *, tidies: bool | None = None) -> PreTokenizer:
-    """Return the row that cuts as a tokenizer.json does.
+def recognise(document: Document, *, tidies: bool | None = None) -> PreTokenizer | None:
+    """Return the row that cuts as a tokenizer.json does, None where there is none.
 
     Of several that cut alike, the first of the table wins that agrees in whether merges are
-    ignored, then in the normalizer, in the spelling, and in `tidies`.
+    ignored, then in the normalizer, in who surrounds texts, in the spelling, and in `tidies`.
 
     Args:
         document: the tokenizer.json.
@@ -79,31 +82,28 @@ def recognise(document: Document, *, tidies: bool | None = None) -> PreTokenizer
             it does not say.
 
     Raises:
-        Unsupported: (rule ``pre-tokenizer``) when no row cuts so, (rule ``normalizer``) when the
-            text is changed in a way that llama.cpp cannot leave out.
+        Unsupported: (rule ``normalizer``) when the text is changed in a way that llama.cpp cannot
+            leave out.
 
     Example:
         >>> steps = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
         >>> recognise({"pre_tokenizer": steps}).name
         'gpt-2'
     """
-    steps = list(_flat(document.get("pre_tokenizer"), "pretokenizers"))
+    steps = list(flat(document.get("pre_tokenizer"), "pretokenizers"))
     normalizer = normalizer_of(document)
     ignores = _ignores_merges(document)
     candidates = _by_steps().get(plain(steps), [])
-    if not candidates:
-        raise Unsupported(
-            "the pre-tokenizer is not one that llama.cpp has a name for",
-            rule="pre-tokenizer",
-            got=steps,
-            hint="name the one that cuts alike (--pre-tokenizer), if there is one",
-        )
     spelling = [dict(step) for step in steps]
+    processor = document.get("post_processor")
+    is_roberta = isinstance(processor, Mapping) and processor.get("type") == ROBERTA
     return max(
         candidates,
+        default=None,
         key=lambda known: (
             known.ignore_merges == ignores,
             known.normalizer == normalizer,
+            known.adds_sep == is_roberta,
             _essence(known.steps) == _essence(spelling),
             tidies in (None, known.tidies),
         ),
@@ -120,7 +120,7 @@ def normalizer_of(document: Document) -> str | None:
         >>> normalizer_of({"normalizer": {"type": "NFC"}})
         'NFC'
     """
-    kinds = [step.get("type") for step in _flat(document.get("normalizer"), "normalizers")]
+    kinds = [step.get("type") for step in flat(document.get("normalizer"), "normalizers")]
     if kinds not in ([], ["NFC"]):
         raise Unsupported(
             "the normalizer is not one that byte-level BPE has in llama.cpp",
@@ -143,11 +143,52 @@ def is_byte_level(document: Document) -> bool:
         >>> is_byte_level({"pre_tokenizer": {"type": "Whitespace"}})
         False
     """
-    return BYTE_LEVEL in plain(_flat(document.get("pre_tokenizer"), "pretokenizers"))
+    return BYTE_LEVEL in plain(flat(document.get("pre_tokenizer"), "pretokenizers"))
 
 
-def _flat(step: object, inner: str) -> Iterator[Mapping[str, object]]:
-    """Yield the steps of a pre-tokenizer or normalizer; a sequence within one is left as it is."""
+def adds_prefix(document: Document) -> bool:
+    """Say whether a tokenizer.json puts a space before every text that begins with none.
+
+    Example:
+        >>> adds_prefix({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}})
+        True
+    """
+    return any(
+        step.get("type") == "ByteLevel" and step.get("add_prefix_space", True) is True
+        for step in flat(document.get("pre_tokenizer"), "pretokenizers")
+    )
+
+
+def describe(document: Document) -> str:
+    """Return the steps of a pre-tokenizer, for people.
+
+    Example:
+        >>> describe({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a+"}}})
+        "Split 'a+'"
+    """
+    return ", ".join(
+        str(step.get("type")) + (f" {_regex(step)!r}" if _regex(step) else "")
+        for step in flat(document.get("pre_tokenizer"), "pretokenizers")
+    )
+
+
+def _regex(step: Mapping[str, object]) -> str | None:
+    pattern = step.get("pattern")
+    regex = pattern.get("Regex") if isinstance(pattern, Mapping) else None
+    return regex if isinstance(regex, str) else None
+
+
+def flat(step: object, inner: str) -> Iterator[Mapping[str, object]]:
+    """Yield the steps of a pre-tokenizer or normalizer; a sequence within one is left as it is.
+
+    Args:
+        step: the entry of tokenizer.json.
+        inner: what a sequence calls its steps.
+
+    Example:
+        >>> list(flat({"type": "Sequence", "normalizers": [{"type": "NFC"}]}, "normalizers"))
+        [{'type': 'NFC'}]
+    """
     if not isinstance(step, Mapping):
         return
     steps = step.get(inner) if step.get("type") == "Sequence" else [step]
@@ -181,7 +222,7 @@ def plain(steps: Iterable[Mapping[str, object]]) -> Plain:
 
 def _plain_step(step: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
     kind = step.get("type")
-    if kind == "ByteLevel" and not step.get("add_prefix_space", True):
+    if kind == "ByteLevel":
         if step.get("use_regex", True):
             yield ("split", GPT2)
         yield BYTE_LEVEL
@@ -190,14 +231,13 @@ def _plain_step(step: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
     elif kind == "Split":
         yield _plain_split(step)
     else:
-        yield (str(kind), str(step.get("behavior")), str(step.get("add_prefix_space")))
+        yield (str(kind), str(step.get("behavior")))
 
 
 def _plain_split(step: Mapping[str, object]) -> tuple[str, ...]:
-    pattern = step.get("pattern")
-    regex = pattern.get("Regex") if isinstance(pattern, Mapping) else None
-    if not isinstance(regex, str):
-        return ("split", "", str(pattern))
+    regex = _regex(step)
+    if regex is None:
+        return ("split", "", str(step.get("pattern")))
     regex = spelling(regex)
     behavior, invert = str(step.get("behavior")), bool(step.get("invert"))
     keeps_all = behavior == "Isolated" or (behavior == "Removed" and invert and _covers(regex))

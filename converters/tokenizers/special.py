@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from weighbridge.converters.tokenizers import keys
-from weighbridge.converters.tokenizers.document import added_tokens
+from weighbridge.converters.tokenizers.document import added_tokens, vocabulary
 from weighbridge.errors import InvalidFile
 from weighbridge.metadata import scalar
 
@@ -33,6 +33,15 @@ CONTROL_NAMES = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 """Tokens that are control tokens even where nobody says so."""
 
 
+ENDS = (
+    *("</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "[e~[", "<turn|>", "<end_of_turn>"),
+    *("<end_of_utterance>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|return|>"),
+    *("<|call|>", "<|calls|>", "<|flush|>", "<|endoftext|>", "<|end_of_text|>"),
+    *("<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+)
+"""Tokens that end texts for llama.cpp, whatever their type says."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What llama.cpp does with a tokenizer where its file does not say.
@@ -40,10 +49,18 @@ class Defaults:
     Attributes:
         adds_bos: whether a text gets a BOS.
         tidies: whether spaces before punctuation are dropped when tokens become text.
+        normalizes: whether capitals become small letters, and accents are taken off.
+        adds_eos: whether a text gets an EOS.
+        eos: the token that it takes for the EOS.
+        adds_sep: whether two texts get a separator between them.
     """
 
     adds_bos: bool
     tidies: bool
+    normalizes: bool = False
+    adds_eos: bool = False
+    eos: int = 11
+    adds_sep: bool = False
 
 
 @dataclass
@@ -59,7 +76,9 @@ class Roles:
     adds: dict[str, bool] = field(default_factory=dict)
 
 
-def to_gguf(source: Source, *, vocab_size: int, warnings: list[str]) -> dict[str, Value]:
+def to_gguf(
+    source: Source, *, vocab_size: int, defaults: Defaults, warnings: list[str]
+) -> dict[str, Value]:
     """Return the key-values of the special tokens' ids and of ``add_bos_token`` and its like."""
     roles = Roles(_named(source))
     for processor in _processors(source.document):
@@ -67,7 +86,8 @@ def to_gguf(source: Source, *, vocab_size: int, warnings: list[str]) -> dict[str
     _read_settings(source, roles, warnings)
     ids = _ids(source, roles, vocab_size, warnings)
     if "eos" not in ids:
-        warnings.append("no token ends a text: llama.cpp will take the token 11 for it")
+        token = defaults.eos
+        warnings.append(f"no token ends a text: llama.cpp will take the token {token} for it")
     return {
         **{keys.TOKEN_IDS[role]: scalar("u32", token) for role, token in ids.items()},
         **{keys.ADD_TOKEN[role]: scalar("bool", adds) for role, adds in roles.adds.items()},
@@ -258,6 +278,37 @@ def by_role(metadata: Metadata, tokens: Sequence[str]) -> dict[str, int]:
     }
 
 
+def warn_of_added_tokens(document: Document, warnings: list[str]) -> None:
+    """Say which added tokens llama.cpp finds otherwise."""
+    stripping = [token.content for token in added_tokens(document) if token.strips]
+    if stripping:
+        warnings.append(
+            f"llama.cpp matches {len(stripping)} added tokens without regard to the spaces or "
+            f"words beside them, unlike this tokenizer: {', '.join(map(repr, stripping[:5]))}"
+        )
+
+
+def warn_of_absent_tokens(source: Source, warnings: list[str]) -> None:
+    """Say which tokens tokenizer_config.json adds that tokenizer.json, which is believed, lacks."""
+    entries = source.setting("added_tokens_decoder")
+    known = {
+        *vocabulary(source.document),
+        *(token.content for token in added_tokens(source.document)),
+    }
+    absent = [
+        entry["content"]
+        for entry in (entries.values() if isinstance(entries, Mapping) else ())
+        if isinstance(entry, Mapping)
+        and isinstance(entry.get("content"), str)
+        and entry["content"] not in known
+    ]
+    if absent:
+        warnings.append(
+            f"tokenizer_config.json adds {len(absent)} tokens that tokenizer.json lacks, and that "
+            f"are left out: {', '.join(map(repr, absent[:5]))}"
+        )
+
+
 def looks_special(content: str) -> bool:
     """Say whether a token that nobody calls special is a control token by its looks.
 
@@ -299,23 +350,76 @@ def post_processor(
         tokens: every token's text.
         defaults: what holds where the file does not say.
     """
-    ids = from_gguf(metadata, len(tokens))
-    said = {role: keys.flag(metadata, key) for role, key in keys.ADD_TOKEN.items()}
-    bos, eos, sep = (
-        [ids[role]] if role in ids and (default if said[role] is None else said[role]) else []
-        for role, default in (("bos", defaults.adds_bos), ("eos", False), ("sep", False))
-    )
+    bos, eos, sep = _surrounding(metadata, tokens, defaults)
     if not bos and not eos:
         return None
-    single = [*_specials(bos, tokens), _sequence("A"), *_specials(eos, tokens)]
-    second = [*(_specials(sep or bos, tokens, 1)), _sequence("B", 1), *_specials(eos, tokens, 1)]
+    return template(tokens, first=bos, between=sep or ([] if eos else bos), last=eos)
+
+
+def _surrounding(
+    metadata: Metadata, tokens: Sequence[str], defaults: Defaults
+) -> tuple[list[int], ...]:
+    """Return the BOS, EOS and separator that texts get, each alone in a list, or none."""
+    ids = from_gguf(metadata, len(tokens))
+    assumed = {"bos": defaults.adds_bos, "eos": defaults.adds_eos, "sep": defaults.adds_sep}
+    said = {role: keys.flag(metadata, key) for role, key in keys.ADD_TOKEN.items()}
+    return tuple(
+        [ids[role]] if role in ids and (adds if said[role] is None else said[role]) else []
+        for role, adds in assumed.items()
+    )
+
+
+def roberta(
+    metadata: Metadata, tokens: Sequence[str], defaults: Defaults
+) -> dict[str, object] | None:
+    """Return RoBERTa's post-processor where a text gets a BOS, an EOS and, in pairs, a separator.
+
+    Example:
+        >>> adds = {key: scalar("bool", data=True) for key in keys.ADD_TOKEN.values()}
+        >>> ids = {keys.TOKEN_IDS[role]: scalar("u32", n) for role, n in (("bos", 0), ("eos", 1))}
+        >>> roberta({**adds, **ids}, ["<s>", "</s>"], Defaults(adds_bos=False, tidies=True))["sep"]
+        ['</s>', 1]
+    """
+    eos = from_gguf(metadata, len(tokens)).get("eos", keys.NO_TOKEN)
+    metadata = {keys.TOKEN_IDS["sep"]: scalar("u32", eos), **metadata}
+    found = [n for role in _surrounding(metadata, tokens, defaults) for n in role]
+    if len(found) < len(keys.ADD_TOKEN):
+        return None
+    first, _, between = found
+    return {
+        "type": "RobertaProcessing",
+        "sep": [tokens[between], between],
+        "cls": [tokens[first], first],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    }
+
+
+def template(
+    tokens: Sequence[str], *, first: list[int], between: list[int], last: list[int]
+) -> dict[str, object]:
+    """Return the post-processor that puts tokens around texts.
+
+    Args:
+        tokens: every token's text.
+        first: the ids of those before a text or a pair of texts.
+        between: the ids of those between the end of the first of a pair and the second.
+        last: the ids of those after every text.
+
+    Example:
+        >>> pair = template(["<s>", "</s>"], first=[0], between=[1], last=[1])["pair"]
+        >>> [piece.get("SpecialToken", piece.get("Sequence"))["id"] for piece in pair]
+        ['<s>', 'A', '</s>', '</s>', 'B', '</s>']
+    """
+    single = [*_specials(first, tokens), _sequence("A"), *_specials(last, tokens)]
+    second = [*_specials(between, tokens, 1), _sequence("B", 1), *_specials(last, tokens, 1)]
     return {
         "type": "TemplateProcessing",
         "single": single,
         "pair": [*single, *second],
         "special_tokens": {
             tokens[n]: {"id": tokens[n], "ids": [n], "tokens": [tokens[n]]}
-            for n in sorted({*bos, *eos, *sep})
+            for n in sorted({*first, *between, *last})
         },
     }
 

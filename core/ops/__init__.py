@@ -2,6 +2,7 @@
 
 from weighbridge.ops.add import Add
 from weighbridge.ops.applied import Applied, apply
+from weighbridge.ops.cut import Cut, Pad
 from weighbridge.ops.join import Concat, Split
 from weighbridge.ops.op import Fetch, Op
 from weighbridge.ops.stack import Stack, Unstack
@@ -12,8 +13,10 @@ __all__ = [
     "Add",
     "Applied",
     "Concat",
+    "Cut",
     "Fetch",
     "Op",
+    "Pad",
     "Split",
     "Stack",
     "Swap",

@@ -56,6 +56,11 @@ class Op(ABC):
         del inputs, grain
         return self
 
+    def remark(self, inputs: Sequence[Shape]) -> tuple[str, str] | None:
+        """Return what a user has to know of it, as a note's kind and text: what it loses, say."""
+        del inputs
+        return None
+
     def units(self, result: int, inputs: Sequence[Shape]) -> tuple[int, ...]:
         """Return, for each axis of a result, the length that regions are best cut at."""
         return (1,) * len(self.shapes(inputs)[result])

@@ -27,8 +27,8 @@ from weighbridge.formats.onnx.schema import (
     TypeProto,
     ValueInfo,
 )
-from weighbridge.formats.onnx.wire import bytes_field, bytes_head, number_field
 from weighbridge.layout import Layout, LayoutOptions, OutputFile, Slot, align
+from weighbridge.protobuf import bytes_field, bytes_head, number_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,8 +12,8 @@ from weighbridge.formats.onnx.external import ExternalFiles
 from weighbridge.formats.onnx.schema import GraphProto, ModelProto, ValueInfo
 from weighbridge.formats.onnx.tensors import Source
 from weighbridge.formats.onnx.walk import Walk
-from weighbridge.formats.onnx.wire import Message, signed
 from weighbridge.model import HUGGING_FACE, Graph, Model
+from weighbridge.protobuf import Message, signed
 
 if TYPE_CHECKING:
     from pathlib import Path

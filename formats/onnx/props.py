@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weighbridge import metadata, sidefiles
 from weighbridge.errors import InvalidFile, Unsupported
 from weighbridge.formats.onnx.schema import Entry, ModelProto, OperatorSetId
-from weighbridge.formats.onnx.wire import Message, signed
+from weighbridge.protobuf import Message, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from weighbridge.formats.onnx.wire import BYTES, FIXED32, FIXED64, VARINT, Spec
+from weighbridge.protobuf import BYTES, FIXED32, FIXED64, VARINT, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

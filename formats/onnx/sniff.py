@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weighbridge.errors import Error
 from weighbridge.file import File
 from weighbridge.formats.onnx.schema import GraphProto, ModelProto
-from weighbridge.formats.onnx.wire import BYTES, Message
+from weighbridge.protobuf import BYTES, Message
 
 if TYPE_CHECKING:
     from pathlib import Path

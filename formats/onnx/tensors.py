@@ -19,8 +19,8 @@ from weighbridge.formats.onnx.dtypes import BY_NUMBER, STRING, DataType, Typed
 from weighbridge.formats.onnx.external import KEYS
 from weighbridge.formats.onnx.schema import Entry, TensorProto
 from weighbridge.formats.onnx.values import Numbers, typed_bytes
-from weighbridge.formats.onnx.wire import BYTES, Field, Message
 from weighbridge.metadata import LazyStrings
+from weighbridge.protobuf import BYTES, Field, Message
 from weighbridge.tensor import Extent, Part, Tensor
 
 if TYPE_CHECKING:

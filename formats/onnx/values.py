@@ -11,15 +11,15 @@ import numpy as np
 
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.onnx.dtypes import DataType, Typed
-from weighbridge.formats.onnx.wire import BYTES, MAX_VARINT_BYTES, VARINT, WIDTHS
 from weighbridge.kernels.dense import pack
+from weighbridge.protobuf import BYTES, MAX_VARINT_BYTES, VARINT, WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from weighbridge.formats.onnx.wire import Field, Message
+    from weighbridge.protobuf import Field, Message
 
 CHUNK = 1 << 18
 """Bytes that are decoded at once."""

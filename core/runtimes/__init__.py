@@ -1,0 +1,1 @@
+"""What runs models: transformers, llama.cpp and ONNX Runtime behind one interface."""

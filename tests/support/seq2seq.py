@@ -1,0 +1,63 @@
+"""An encoder-decoder's tokenizer: SentencePiece's model file, and tokenizer.json built on it."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import cache
+from typing import TYPE_CHECKING
+
+import sentencepiece
+import tokenizers
+
+from support.vocabularies import corpus
+from weighbridge.converters.tokenizers import sentencepiece_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Files = Mapping[str, bytes]
+
+MODEL_FILE = "spiece.model"
+
+SETTINGS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+}
+
+
+@cache
+def t5() -> Files:
+    """Train a Unigram of 300 tokens, built up as T5's: `<pad>`, `</s>` and `<unk>` come first."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for line in corpus() if line.isascii()),
+        model_writer=written,
+        vocab_size=300,
+        model_type="unigram",
+        num_threads=1,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    model = sentencepiece_model.parse(written.getvalue(), MODEL_FILE)
+    pieces = [*zip(model.texts, model.scores, strict=True)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.normalizer = tokenizers.normalizers.Precompiled(model.charsmap)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()]
+    )
+    tokenizer.decoder = tokenizers.decoders.Metaspace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return {
+        MODEL_FILE: written.getvalue(),
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps(SETTINGS).encode(),
+    }
