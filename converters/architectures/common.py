@@ -19,7 +19,7 @@ from weighbridge.aspects import (
     plain,
     typed,
 )
-from weighbridge.converters.architectures.rope import Rope
+from weighbridge.converters.architectures.rope import Rope, head
 from weighbridge.errors import InvalidFile
 from weighbridge.metadata import Value, scalar
 from weighbridge.ops import Op, Swap
@@ -38,6 +38,11 @@ LAYER = "model.layers.{layer}"
 
 BLOCK = "blk.{layer}"
 """What they begin with in GGUF."""
+
+COMPUTED = {
+    f"{LAYER}.self_attn.rotary_emb.inv_freq": "transformers computes it from rope_theta",
+}
+"""What old checkpoints hold and GGUF does not, for `Arch.dropped`."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,6 @@ def kv_heads(config: Config) -> int:
     """Return the key and value heads: as many as query heads where the config does not say."""
     grouped = lookup(config, "num_key_value_heads") is not None
     return integer(config, "num_key_value_heads" if grouped else "num_attention_heads")
-
-
-def head(config: Config) -> int:
-    """Return the values of a head: the heads' share of a token where the config does not say."""
-    if lookup(config, "head_dim") is not None:
-        return integer(config, "head_dim")
-    return integer(config, "hidden_size") // integer(config, "num_attention_heads")
 
 
 def layers(config: Config) -> dict[str, range]:

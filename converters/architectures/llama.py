@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from weighbridge.arch import Arch
 from weighbridge.aspects import Lost, Present
 from weighbridge.converters.architectures.common import (
+    COMPUTED,
     DECODER,
-    LAYER,
     ROPE_DIMENSIONS,
     SILU,
     TIED,
@@ -82,8 +82,6 @@ LLAMA = Arch(
     ),
     rules=rules,
     variables=layers,
-    dropped={
-        f"{LAYER}.self_attn.rotary_emb.inv_freq": "transformers computes it from rope_theta",
-    },
+    dropped=COMPUTED,
     naming=Naming("model.", bare=("LlamaModel",)),
 )

@@ -26,6 +26,7 @@ from weighbridge.converters.architectures.rope import (
     TYPE,
     Rope,
     head_dim,
+    kind_of,
     note_lost,
     parameters,
     unknown_kind,
@@ -125,7 +126,7 @@ class LongRope(Rope):
             Unsupported: (rule ``rope-type``) for another scaling, (rule ``rope-factors``) for
                 factors that no config can say.
         """
-        _check_kind(metadata)
+        kind_of(metadata, (LONGROPE,))
         base = metadata.get(FREQ_BASE)
         said: dict[str, Any] = {"rope_theta": THETA if base is None else _plain(base, FREQ_BASE)}
         if ORIGINAL_CONTEXT.key not in metadata and CONTEXT in metadata:
@@ -271,17 +272,6 @@ def _lengths(metadata: Mapping[str, Value]) -> dict[str, Any]:
     return {
         name: plain(metadata[key], "u32", key) for name, key in lengths.items() if key in metadata
     }
-
-
-def _check_kind(metadata: Mapping[str, Value]) -> None:
-    kind = plain(metadata[TYPE], "string", TYPE) if TYPE in metadata else "none"
-    if kind not in ("none", LONGROPE):
-        raise Unsupported(
-            "this scaling of rotary embeddings is not known for the family",
-            rule="rope-type",
-            got=kind,
-            expected=f"none or {LONGROPE}",
-        )
 
 
 def _plain(value: Value, key: str) -> float:

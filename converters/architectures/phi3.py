@@ -24,6 +24,7 @@ from weighbridge.arch import Arch
 from weighbridge.aspects import Aspect, Fixed, integer, plain, typed, wrong
 from weighbridge.converters.architectures.common import (
     BLOCK,
+    COMPUTED,
     CONTEXT,
     HEADS,
     HIDDEN,
@@ -149,8 +150,6 @@ PHI3 = Arch(
     ),
     rules=rules,
     variables=layers,
-    dropped={
-        f"{LAYER}.self_attn.rotary_emb.inv_freq": "transformers computes it from rope_theta",
-    },
+    dropped=COMPUTED,
     defaults={"original_max_position_embeddings": 4096},
 )

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.aspects import Aspect, plain, wrong
+from weighbridge.aspects import Aspect, required, wrong
 from weighbridge.converters.architectures.labels import is_classifier
-from weighbridge.errors import InvalidFile, Unsupported
+from weighbridge.errors import Unsupported
 from weighbridge.metadata import Value, scalar
 from weighbridge.pooling import FLAGS, MODE, MODULES, config_name, modes_of, modules
 from weighbridge.sidefiles import dump_json, parse_json
@@ -111,8 +111,8 @@ class Pooling(Aspect):
         mode = _mode_of(metadata)
         if mode is None:
             return {}
-        width = _number(metadata, "{arch}.embedding_length")
-        length = _number(metadata, "{arch}.context_length")
+        width = required(metadata, "{arch}.embedding_length", "u32")
+        length = required(metadata, "{arch}.context_length", "u32")
         documents = {
             MODULES: [_module(0, "", "Transformer"), _module(1, POOLING, "Pooling")],
             f"{POOLING}/config.json": {"word_embedding_dimension": width, **_flags(mode)},
@@ -136,20 +136,13 @@ def _mode_of(metadata: Mapping[str, Value]) -> str | None:
     """Return sentence-transformers' name of a file's pooling, None where it has none."""
     if KEY not in metadata:
         return None
-    number = _number(metadata, KEY)
+    number = required(metadata, KEY, "u32")
     if number in (NONE, RANK):
         return None
     for mode, known in NUMBERS.items():
         if number == known:
             return mode
     raise wrong(KEY, number, f"one of {[NONE, *NUMBERS.values(), RANK]}")
-
-
-def _number(metadata: Mapping[str, Value], key: str) -> int:
-    if key not in metadata:
-        raise InvalidFile(f"lacks the key-value {key}", rule="missing-key")
-    number: int = plain(metadata[key], "u32", key)
-    return number
 
 
 def _check_modules(files: Files) -> None:

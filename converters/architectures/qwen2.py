@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from weighbridge.arch import Arch
 from weighbridge.aspects import Lost, integer, typed
 from weighbridge.converters.architectures.common import (
+    COMPUTED,
     GIVEN_HEAD_LENGTHS,
     KEYED_ROPE,
-    LAYER,
     RMS_EPS,
     SHAPE,
     SILU,
@@ -94,9 +94,7 @@ QWEN2 = Arch(
     ),
     rules=rules,
     variables=layers,
-    dropped={
-        f"{LAYER}.self_attn.rotary_emb.inv_freq": "transformers computes it from rope_theta",
-    },
+    dropped=COMPUTED,
     naming=Naming("model.", bare=("Qwen2Model",)),
     defaults={"max_window_layers": 28},
 )

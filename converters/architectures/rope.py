@@ -11,13 +11,23 @@ for Llama 3's scaling a tensor of the numbers that each frequency is divided by.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weighbridge.aspects import Aspect, integer, lookup, missing, plain, same, typed, wrong
+from weighbridge.aspects import (
+    Aspect,
+    integer,
+    lookup,
+    missing,
+    plain,
+    required,
+    same,
+    typed,
+    wrong,
+)
 from weighbridge.converters.architectures.llama3_scaling import (
     FREQS,
     LARGEST_HEAD,
@@ -26,7 +36,7 @@ from weighbridge.converters.architectures.llama3_scaling import (
     not_llama3,
     recovered,
 )
-from weighbridge.errors import InvalidFile, Unsupported
+from weighbridge.errors import Unsupported
 from weighbridge.metadata import scalar, string
 from weighbridge.tensor import from_array
 
@@ -219,16 +229,20 @@ def _positive(rope: Mapping[str, Any], name: str) -> float:
     return float(number)  # type: ignore[arg-type]
 
 
+def head(config: Config) -> int:
+    """Return the values of a head: the heads' share of a token where the config does not say."""
+    if lookup(config, "head_dim") is not None:
+        return integer(config, "head_dim")
+    return integer(config, "hidden_size") // integer(config, "num_attention_heads")
+
+
 def head_dim(config: Config) -> int:
     """Return the values of a head, which its frequencies are made for.
 
     Raises:
         InvalidFile: (rules ``missing-config``, ``config-type``) with the config's key.
     """
-    if lookup(config, "head_dim") is None:
-        size = integer(config, "hidden_size") // integer(config, "num_attention_heads")
-    else:
-        size = integer(config, "head_dim")
+    size = head(config)
     if size > LARGEST_HEAD:
         raise wrong("head_dim", size, f"at most {LARGEST_HEAD}")
     return size
@@ -255,9 +269,30 @@ def _with_attention(scaling: dict[str, Any], metadata: Mapping[str, Value]) -> d
     if told is None or same(told, known):
         return scaling
     if scaling["rope_type"] != "yarn":
-        raise unknown_kind(f"{scaling['rope_type']} with an attention factor", KINDS)
+        raise _not_known(f"{scaling['rope_type']} with an attention factor", KEYED)
     product = plain(told, "f32", ATTENTION) * _magnitude(max(_positive(scaling, "factor"), 1))
     return {**scaling, "attention_factor": float(str(np.float32(product)))}
+
+
+def kind_of(metadata: Mapping[str, Value], known: Iterable[str]) -> str:
+    """Return the kind of scaling that a file names, ``none`` where it names none.
+
+    Raises:
+        Unsupported: (rule ``rope-type``) for one that is not `known`.
+    """
+    kind: str = plain(metadata[TYPE], "string", TYPE) if TYPE in metadata else "none"
+    if kind not in ("none", *known):
+        raise _not_known(kind, known)
+    return kind
+
+
+def _not_known(kind: str, known: Iterable[str]) -> Unsupported:
+    return Unsupported(
+        "this scaling of rotary embeddings is not known for the family",
+        rule="rope-type",
+        got=kind,
+        expected=f"one of {', '.join(('none', *known))}",
+    )
 
 
 def _scaling(metadata: Mapping[str, Value]) -> dict[str, Any] | None:
@@ -265,20 +300,12 @@ def _scaling(metadata: Mapping[str, Value]) -> dict[str, Any] | None:
     if TYPE not in metadata and OLD_FACTOR in metadata:
         factor = plain(metadata[OLD_FACTOR], "f32", OLD_FACTOR)
         return {"rope_type": "linear", "factor": factor} if factor != 1 else None
-    kind = plain(metadata[TYPE], "string", TYPE) if TYPE in metadata else "none"
+    kind = kind_of(metadata, KEYED)
     if kind == "none":
+        _with_attention({"rope_type": kind}, metadata)
         return None
-    if kind not in KEYED:
-        raise Unsupported(
-            "this scaling of rotary embeddings is not known for the family",
-            rule="rope-type",
-            got=kind,
-            expected=f"none, {' or '.join(KEYED)}",
-        )
     scaling: dict[str, Any] = {"rope_type": kind}
     for number in KEYED[kind]:
-        if number.key in metadata:
-            scaling[number.config] = plain(metadata[number.key], number.type, number.key)
-        elif number.required:
-            raise InvalidFile(f"lacks the key-value {number.key}", rule="missing-key")
+        if number.key in metadata or number.required:
+            scaling[number.config] = required(metadata, number.key, number.type)
     return _with_attention(scaling, metadata)

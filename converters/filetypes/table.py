@@ -22,6 +22,11 @@ from weighbridge.converters.filetypes.conditions import (
 from weighbridge.converters.filetypes.filetype import Choice, FileType
 
 OUTPUT_OF_EIGHT = Choice("attn_output", "q5_k", every(eight_experts, not_falcon))
+OF_FOUR_BITS = (
+    Choice("attn_v", "q5_k", grouped),
+    Choice("ffn_down", "q5_k", first(8)),
+    OUTPUT_OF_EIGHT,
+)
 MORE_VALUES = Choice("attn_v", "q6_k", more)
 
 
@@ -103,11 +108,7 @@ FILE_TYPES = {
             "IQ4_NL",
             25,
             "iq4_nl",
-            (
-                Choice("attn_v", "q5_k", grouped),
-                Choice("ffn_down", "q5_k", first(8)),
-                OUTPUT_OF_EIGHT,
-            ),
+            OF_FOUR_BITS,
         ),
         FileType(
             "IQ3_S",
@@ -129,11 +130,7 @@ FILE_TYPES = {
             "IQ4_XS",
             30,
             "iq4_xs",
-            (
-                Choice("attn_v", "q5_k", grouped),
-                Choice("ffn_down", "q5_k", first(8)),
-                OUTPUT_OF_EIGHT,
-            ),
+            OF_FOUR_BITS,
         ),
         FileType("TQ1_0", 36, "tq1_0", (Choice("token_embd", "q4_k"),)),
         FileType("TQ2_0", 37, "tq2_0", (Choice("token_embd", "q4_k"),)),

@@ -20,7 +20,6 @@ from weighbridge.converters.tokenizers.arrays import (
     model_ids,
     padding,
     token_texts,
-    token_types,
 )
 from weighbridge.converters.tokenizers.document import (
     FILE,
@@ -227,10 +226,7 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
     known = row(keys.text(metadata, keys.PRE) or DEFAULT)
     assumed = defaults(metadata)
     tokens = token_texts(metadata)
-    types = token_types(metadata, tokens)
-    for token in special.by_role(metadata, tokens).values():
-        if types[token] == TokenType.NORMAL:
-            types[token] = TokenType.CONTROL
+    types = special.types(metadata, tokens)
     kept = [n for n, content in enumerate(tokens) if not fills(n, content, types[n])]
     # RoBERTa's takes the spaces before it.
     mask = special.from_gguf(metadata, len(tokens)).get("mask") if known.adds_sep else None

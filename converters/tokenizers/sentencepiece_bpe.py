@@ -20,7 +20,6 @@ from weighbridge.converters.tokenizers.arrays import (
     fills,
     model_ids,
     token_texts,
-    token_types,
 )
 from weighbridge.converters.tokenizers.document import (
     FILE,
@@ -202,10 +201,7 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
             ``duplicate-token``) for arrays that make no vocabulary.
     """
     tokens = token_texts(metadata)
-    types = token_types(metadata, tokens)
-    for token in special.by_role(metadata, tokens).values():
-        if types[token] == TokenType.NORMAL:
-            types[token] = TokenType.CONTROL
+    types = special.types(metadata, tokens)
     kept = [n for n, content in enumerate(tokens) if not fills(n, content, types[n])]
     ids = {tokens[n]: n for n in model_ids(kept, types)}
     prefix = keys.flag(metadata, keys.ADD_PREFIX_SPACE) is not False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from weighbridge.converters.tokenizers import keys
+from weighbridge.converters.tokenizers.arrays import token_types
 from weighbridge.converters.tokenizers.document import added_tokens, vocabulary
 from weighbridge.errors import InvalidFile
 from weighbridge.metadata import scalar
@@ -307,6 +308,15 @@ def warn_of_absent_tokens(source: Source, warnings: list[str]) -> None:
             f"tokenizer_config.json adds {len(absent)} tokens that tokenizer.json lacks, and that "
             f"are left out: {', '.join(map(repr, absent[:5]))}"
         )
+
+
+def types(metadata: Metadata, tokens: Sequence[str]) -> list[int]:
+    """Return every token's type, where old files do not mark special tokens with these marked."""
+    found = token_types(metadata, tokens)
+    for token in by_role(metadata, tokens).values():
+        if found[token] == keys.TokenType.NORMAL:
+            found[token] = keys.TokenType.CONTROL
+    return found
 
 
 def looks_special(content: str) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import sentencepiece
 import tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from support import packages
+from support import packages, sentencepieces
 from support.vocabularies import corpus
 from weighbridge.converters.tokenizers import sentencepiece_model
 
@@ -66,16 +64,9 @@ def roberta() -> Files:
 @cache
 def xlm_roberta() -> Files:
     """Train a Unigram of 300 tokens with SentencePiece, and build it up as XLM-RoBERTa's."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for line in corpus() if line.isascii()),
-        model_writer=written,
-        vocab_size=300,
-        model_type="unigram",
-        num_threads=1,
-        minloglevel=2,
-    )
-    model = sentencepiece_model.parse(written.getvalue(), "m.model")
+    settings = {"vocab_size": 300, "model_type": "unigram"}
+    trained = sentencepieces.trained(settings, ascii_only=True)
+    model = sentencepiece_model.parse(trained, "m.model")
     pieces = [*zip(model.texts[3:], model.scores[3:], strict=True)]
     specials = [(text, 0.0) for text in SPECIALS]
     tokenizer = tokenizers.Tokenizer(

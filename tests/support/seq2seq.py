@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-import sentencepiece
 import tokenizers
 
-from support.vocabularies import corpus
+from support import sentencepieces
 from weighbridge.converters.tokenizers import sentencepiece_model
 
 if TYPE_CHECKING:
@@ -31,20 +29,16 @@ SETTINGS = {
 @cache
 def t5() -> Files:
     """Train a Unigram of 300 tokens, built up as T5's: `<pad>`, `</s>` and `<unk>` come first."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for line in corpus() if line.isascii()),
-        model_writer=written,
-        vocab_size=300,
-        model_type="unigram",
-        num_threads=1,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    model = sentencepiece_model.parse(written.getvalue(), MODEL_FILE)
+    settings = {
+        "vocab_size": 300,
+        "model_type": "unigram",
+        "pad_id": 0,
+        "eos_id": 1,
+        "unk_id": 2,
+        "bos_id": -1,
+    }
+    trained = sentencepieces.trained(settings, ascii_only=True)
+    model = sentencepiece_model.parse(trained, MODEL_FILE)
     pieces = [*zip(model.texts, model.scores, strict=True)]
     tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
     tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
@@ -57,7 +51,7 @@ def t5() -> Files:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     return {
-        MODEL_FILE: written.getvalue(),
+        MODEL_FILE: trained,
         "tokenizer.json": tokenizer.to_str().encode(),
         "tokenizer_config.json": json.dumps(SETTINGS).encode(),
     }
