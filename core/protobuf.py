@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from weighbridge.errors import InvalidFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -22,6 +22,9 @@ SHORT = 4096
 """Messages of at most so many bytes are walked once; longer ones could have too many fields."""
 
 MAX_TAG = (1 << 32) - 1
+ALL = range(1, (MAX_TAG >> 3) + 1)
+"""The numbers that a field may have."""
+
 MAX_VARINT_BYTES = 10
 MAX_VALUE = (1 << 64) - 1
 MAX_SHIFT = 7 * MAX_VARINT_BYTES - 7
@@ -88,16 +91,21 @@ class Message:
 
     def __iter__(self) -> Iterator[Field]:
         """Yield the fields in the order of the file; see `fields`."""
+        return self.of(ALL)
+
+    def of(self, numbers: Container[int]) -> Iterator[Field]:
+        """Yield the fields of some numbers in the order of the file; see `fields`."""
         if self._short is None:
             if self.end - self.start > SHORT:
-                return self.fields()
+                return self.fields(numbers)
             self._short = list(self.fields())
-        return iter(self._short)
+        return (field for field in self._short if field.number in numbers)
 
-    def fields(self, *, cut: bool = False) -> Iterator[Field]:
+    def fields(self, only: Container[int] = ALL, *, cut: bool = False) -> Iterator[Field]:
         """Yield the fields in the order of the file.
 
         Args:
+            only: the numbers of those that are wanted.
             cut: whether the last field may be cut short by the end of the message.
 
         Raises:
@@ -105,6 +113,8 @@ class Message:
                 file ends inside a field, ``overrun`` where only the message around it does).
         """
         buffer, at, end = self.buffer, self.start, self.end
+        # What a NamedTuple's own constructor calls, without a call in between.
+        made = tuple.__new__
         while at < end:
             first = at
             tag = buffer[at]
@@ -133,7 +143,8 @@ class Message:
                 if not cut:
                     self._overrun(first, at)
                 at = end
-            yield Field(number, wire, value, first, start, at)
+            if number in only:
+                yield made(Field, (number, wire, value, first, start, at))
 
     def _varint(self, at: int) -> tuple[int, int]:
         """Return the varint at `at` and where it ends."""
@@ -188,22 +199,26 @@ class Message:
         Raises:
             InvalidFile: (rule ``utf-8``) when it is not text.
         """
-        raw = self.content(field)
+        if field.wire != BYTES:
+            self.expect(field, BYTES)
+        raw = self.buffer[field.start : field.end]
         try:
-            return raw.decode()
+            return str(raw, "utf-8")
         except UnicodeDecodeError:
-            self.fail("a string is not UTF-8", "utf-8", field.start, got=raw[:40])
+            self.fail("a string is not UTF-8", "utf-8", field.start, got=bytes(raw[:40]))
 
-    def integers(self, field: Field) -> Iterator[int]:
-        """Yield the int64 that a field holds: one, or packed ones.
+    def integers(self, field: Field) -> Iterable[int]:
+        """Return the int64 that a field holds: one, or packed ones.
 
         Raises:
             InvalidFile: (rule ``wire-type``) when it cannot hold any.
         """
         if field.wire == VARINT:
-            yield signed(field.value)
-            return
+            return (signed(field.value),)
         self.expect(field, BYTES)
+        return self._packed(field)
+
+    def _packed(self, field: Field) -> Iterator[int]:
         packed = Message(self.buffer, self.path, field.start, field.end)
         at = field.start
         while at < field.end:
@@ -229,14 +244,21 @@ class Message:
                 take the last or merge them, so that readers could differ; (rule ``wire-type``).
         """
         found: dict[str, Field] = {}
-        for field in self:
-            spec = specs.get(field.number)
-            if spec is not None:
-                self.expect(field, spec.wire)
-                if spec.name in found:
-                    self.fail(f"the field '{spec.name}' is repeated", "duplicate-field", field.tag)
-                found[spec.name] = field
+        for field in self.of(specs):
+            self.keep(found, specs[field.number], field)
         return found
+
+    def keep(self, found: dict[str, Field], spec: Spec, field: Field) -> None:
+        """Add a field to those found that occur at most once; see `singles`."""
+        name, wire = spec
+        if field.wire != wire:
+            self.expect(field, wire)
+        if name in found:
+            self._repeated(spec, field)
+        found[name] = field
+
+    def _repeated(self, spec: Spec, field: Field) -> NoReturn:
+        self.fail(f"the field '{spec.name}' is repeated", "duplicate-field", field.tag)
 
     def each(self, number: int) -> Iterator[Field]:
         """Yield the fields of one number that hold bytes.
@@ -244,14 +266,19 @@ class Message:
         Raises:
             InvalidFile: (rule ``wire-type``) when one does not hold bytes.
         """
-        for field in self:
-            if field.number == number:
-                self.expect(field, BYTES)
-                yield field
+        for field in self.of((number,)):
+            self.expect(field, BYTES)
+            yield field
 
     def texts(self, specs: Mapping[int, Spec]) -> dict[str, str]:
         """Return those of the fields of `specs` that are there, as text."""
-        return {name: self.text(field) for name, field in self.singles(specs).items()}
+        found: dict[str, str] = {}
+        for field in self.of(specs):
+            spec = specs[field.number]
+            if spec.name in found:
+                self._repeated(spec, field)
+            found[spec.name] = self.text(field)
+        return found
 
 
 def signed(value: int) -> int:

@@ -73,10 +73,7 @@ def _summary(graph: Message, walk: Walk) -> Graph | None:
     if not walk.nodes:
         return None
     names: dict[int, list[str]] = {GraphProto.INPUT: [], GraphProto.OUTPUT: []}
-    for field in graph:
-        if field.number in names:
-            names[field.number].append(
-                graph.message(field).texts(ValueInfo.SINGLES).get("name", "")
-            )
+    for field in graph.of(names):
+        names[field.number].append(graph.message(field).texts(ValueInfo.SINGLES).get("name", ""))
     inputs = (name for name in names[GraphProto.INPUT] if name not in walk.tensors)
     return Graph(dict(walk.nodes), tuple(inputs), tuple(names[GraphProto.OUTPUT]))

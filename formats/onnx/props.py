@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from weighbridge import metadata, sidefiles
 from weighbridge.errors import InvalidFile, Unsupported
-from weighbridge.formats.onnx.schema import Entry, ModelProto, OperatorSetId
+from weighbridge.formats.onnx.entries import key_value
+from weighbridge.formats.onnx.schema import ModelProto, OperatorSetId
 from weighbridge.protobuf import Message, signed
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def read_props(model: Message, found: dict[str, Value]) -> None:
         InvalidFile: (rule ``duplicate-key``) for one that is there already; (rule ``base64``).
     """
     for field in model.each(ModelProto.METADATA_PROPS):
-        entry = model.message(field).texts(Entry.SINGLES)
-        key, text = entry.get("key", ""), entry.get("value", "")
+        key, text = key_value(model, field)
         value = metadata.string(text)
         if key.startswith(BASE64):
             key = key.removeprefix(BASE64)

@@ -16,15 +16,16 @@ from weighbridge.checked import MAX_DIMENSIONS, product
 from weighbridge.encoding import DATA
 from weighbridge.errors import InvalidFile, Unsupported
 from weighbridge.formats.onnx.dtypes import BY_NUMBER, STRING, DataType, Typed
+from weighbridge.formats.onnx.entries import key_value
 from weighbridge.formats.onnx.external import KEYS
-from weighbridge.formats.onnx.schema import Entry, TensorProto
+from weighbridge.formats.onnx.schema import TensorProto
 from weighbridge.formats.onnx.values import Numbers, typed_bytes
 from weighbridge.metadata import LazyStrings
 from weighbridge.protobuf import BYTES, Field, Message
 from weighbridge.tensor import Extent, Part, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from weighbridge.file import File
     from weighbridge.formats.onnx.external import ExternalFiles
@@ -78,7 +79,7 @@ class Content:
         singles: the fields that occur once, by name.
         dims: the lengths of its axes.
         numbers: the typed fields, by name; only those that hold anything.
-        strings: its texts.
+        strings: its texts, None where it has none.
         entries: what it says about external data.
     """
 
@@ -90,14 +91,18 @@ class Content:
                 something about its external data twice.
         """
         self.message = message
-        self.singles = message.singles(TensorProto.SINGLES)
-        self.name = self.own_name()
+        self.singles: dict[str, Field] = {}
+        self.name = ""
         self.dims: list[int] = []
         self.numbers: dict[str, Numbers] = {}
-        self.strings = Texts(message)
+        self.strings: Texts | None = None
         self.entries: dict[str, str] = {}
-        for field in message:
-            self._sort(field)
+        for field in message.fields():
+            spec = TensorProto.SINGLES.get(field.number)
+            if spec is None:
+                self._sort(field)
+            else:
+                message.keep(self.singles, spec, field)
 
     def _sort(self, field: Field) -> None:
         typed = TensorProto.NUMBERS.get(field.number)
@@ -107,9 +112,10 @@ class Content:
         elif field.number == TensorProto.DIMS:
             self.add_dims(self.message.integers(field))
         elif field.number == TensorProto.STRING_DATA:
+            self.strings = self.strings or Texts(self.message)
             self.strings.add(field)
         elif field.number == TensorProto.EXTERNAL_DATA:
-            self._add_entry(self.message.message(field).texts(Entry.SINGLES))
+            self._add_entry(*key_value(self.message, field))
 
     def add_dims(self, lengths: Iterable[int]) -> None:
         """Take the lengths of more axes.
@@ -122,12 +128,11 @@ class Content:
             if len(self.dims) > MAX_DIMENSIONS:
                 self.fail("it has too many axes", "rank", expected=f"at most {MAX_DIMENSIONS}")
 
-    def _add_entry(self, entry: Mapping[str, str]) -> None:
-        key = entry.get("key", "")
+    def _add_entry(self, key: str, value: str) -> None:
         if key in self.entries:
             self.fail("its external data say something twice", "duplicate-key", got=key)
         if key in KEYS:
-            self.entries[key] = entry.get("value", "")
+            self.entries[key] = value
 
     def own_name(self) -> str:
         """Return the name that the tensor gives itself, which may be empty."""
@@ -154,7 +159,7 @@ class Content:
         place = _place(self)
         if place not in {None, "string_data"}:
             self.fail("texts are in a field of numbers", "wrong-field", got=place)
-        texts = self.strings.lazy()
+        texts = (self.strings or Texts(self.message)).lazy()
         expected = product(self.shape(), path=self.message.path)
         if len(texts) != expected:
             self.fail(
@@ -207,7 +212,7 @@ class Content:
             problem,
             rule=rule,
             path=self.message.path,
-            tensor=self.name,
+            tensor=self.name or self.own_name(),
             got=got,
             expected=expected,
         )
@@ -245,7 +250,7 @@ def _place(content: Content) -> str | None:
     # Readers look no further than raw data, even where these are empty; except for external data.
     if raw is not None and (raw.end > raw.start or not content.entries):
         places.append("raw_data")
-    if content.strings.offsets:
+    if content.strings:
         places.append("string_data")
     location = content.integer("data_location")
     if location > TensorProto.EXTERNAL or bool(location) != bool(content.entries):

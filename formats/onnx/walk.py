@@ -85,11 +85,11 @@ class Walk:
         if depth > MAX_DEPTH:
             graph.fail("graphs are inside each other too deeply", "depth", graph.start, got=depth)
         names: set[str] = set()
-        for field in graph:
+        for field in graph.of((GraphProto.INITIALIZER, GraphProto.SPARSE_INITIALIZER)):
             if field.number == GraphProto.INITIALIZER:
                 content = Content(graph.message(field))
                 self._tensor(content, scope + _new(content, names))
-            elif field.number == GraphProto.SPARSE_INITIALIZER:
+            else:
                 values, indices = _halves(graph.message(field))
                 name = scope + _new(values, names)
                 self._sparse(graph.message(field), values, indices, name)
@@ -140,9 +140,7 @@ class Walk:
 
     def _lists(self, attribute: Message, label: str, own: str, depth: int) -> None:
         seen: Counter[int] = Counter()
-        for field in attribute:
-            if field.number not in AttributeProto.LISTS:
-                continue
+        for field in attribute.of(AttributeProto.LISTS):
             each = f"{_prefix(attribute, label, own)}{seen[field.number]}"
             seen[field.number] += 1
             item = attribute.message(field)
