@@ -56,7 +56,7 @@ def caster(source: Dense, to: Dense, count: int) -> Shortcut | None:
     return _in_time(f"{source.name} {to.name}", partial(_caster, source.name, to.name), count)
 
 
-_PACKED = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0"}
+_PACKED = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4", "tq1_0", "tq2_0"}
 
 _CASTS = {("f16", "f32"), ("bf16", "f32"), ("f32", "f16"), ("f32", "bf16")}
 

@@ -144,6 +144,14 @@ def set_half(data: Array, at: int, number: float) -> None:
     """Set two bytes to a float16."""
 
 
+def bits_of(number: float) -> Any:
+    """Return the bits of a float32."""
+
+
+def set_u8(data: Array, at: int, number: int) -> None:
+    """Set one byte."""
+
+
 def set_u16(data: Array, at: int, number: int) -> None:
     """Set two bytes, the first one lowest."""
 
@@ -407,6 +415,16 @@ def _set_half(builder: Any, data: Any, at: Any, number: Any) -> None:
     _put(builder, data, at, builder.trunc(bits, ir.IntType(16)))
 
 
+@word(bits_of, types.intp, types.float32)
+def _bits_of(builder: Any, number: Any) -> Any:
+    return builder.zext(builder.bitcast(number, ir.IntType(32)), ir.IntType(64))
+
+
+@word(set_u8, types.none, types.Array, types.intp, types.intp)
+def _set_u8(builder: Any, data: Any, at: Any, number: Any) -> None:
+    _put(builder, data, at, builder.trunc(number, ir.IntType(8)))
+
+
 @word(set_u16, types.none, types.Array, types.intp, types.intp)
 def _set_u16(builder: Any, data: Any, at: Any, number: Any) -> None:
     _put(builder, data, at, builder.trunc(number, ir.IntType(16)))
@@ -499,5 +517,6 @@ for _key, _name in (
     (operator.lshift, "shl"),
     (operator.rshift, "lshr"),
     (operator.mul, "mul"),
+    (operator.add, "add"),
 ):
     _on_ints(_key, _name)

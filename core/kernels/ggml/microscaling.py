@@ -60,11 +60,21 @@ def encode_mxfp4(values: Values) -> Blocks:
     """
     refuse_not_finite(values, MXFP4)
     largest = np.abs(values).max(axis=1)
-    # Rounded to float32 before floor, as C's log2f is: just below 2**n that may give n.
-    power = np.floor(np.log2(largest, dtype=np.float64).astype(np.float32))
-    exponent = np.where(largest > 0, power + 125, 0).astype(np.int32).astype(np.uint8)
+    exponent = (
+        np.where(largest > 0, floor_of_log2(largest) + 125, 0).astype(np.int32).astype(np.uint8)
+    )
     codes = _nearest(values, halved_powers()[exponent][:, None])
     return fill(MXFP4, e=exponent, qs=pack_planes(codes.reshape(-1, 2, 16), 4))
+
+
+def floor_of_log2(numbers: Singles) -> Singles:
+    """Return what ``floorf(log2f(x))`` is: just below ``2**n`` the logarithm is rounded to ``n``.
+
+    Example:
+        >>> floor_of_log2(np.float32([8, 7.9999995, 7.9])).tolist()
+        [3.0, 3.0, 2.0]
+    """
+    return np.floor(np.log2(numbers, dtype=np.float64).astype(np.float32))
 
 
 def _nearest(values: Values, halved: Singles) -> Bytes:
