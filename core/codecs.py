@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from weighbridge import kernels
 from weighbridge.encoding import DENSE, DTYPE_NAMES, Encoding, is_float
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.kernels.importance import missing
 
 if TYPE_CHECKING:
     from weighbridge.kernels import Codec
-
-NEEDS_IMPORTANCE = frozenset({"iq1_s", "iq2_xxs", "iq2_xs"})
-"""What ggml encodes with importance weights only (its ``ggml_quantize_requires_imatrix``)."""
 
 
 def codec(encoding: str | Encoding) -> Codec:
@@ -39,28 +37,31 @@ def codec(encoding: str | Encoding) -> Codec:
         raise
 
 
-def encodable(encoding: str | Encoding) -> Encoding:
+def encodable(encoding: str | Encoding, *, weighted: bool = False) -> Encoding:
     """Return an encoding that numbers can be encoded to.
 
+    Args:
+        encoding: its name, or itself.
+        weighted: whether there are importance weights, without which ggml makes no IQ2_XXS,
+            IQ2_XS and IQ1_S.
+
     Raises:
+        InvalidInput: (rule ``importance``) for one that is made with importance weights only.
         Unsupported: (rule ``unknown-encoding``), (rule ``no-encoder``) for one that can only be
             decoded.
 
     Example:
-        >>> encodable("iq2_xxs")
+        >>> encodable("q8_k")
         Traceback (most recent call last):
         ...
-        weighbridge.errors.Unsupported: IQ2_XXS is made with importance weights only, which no \
-encoder here takes yet [no-encoder]
+        weighbridge.errors.Unsupported: Q8_K can be decoded but not encoded [no-encoder]
     """
     found = codec(encoding)
-    if found.encode is not None:
-        return found.encoding
-    if found.encoding.name in NEEDS_IMPORTANCE:
-        problem = "is made with importance weights only, which no encoder here takes yet"
-    else:
-        problem = "can be decoded but not encoded"
-    raise Unsupported(f"{found.encoding} {problem}", rule="no-encoder")
+    if not (found.encode or found.weighted):
+        raise Unsupported(f"{found.encoding} can be decoded but not encoded", rule="no-encoder")
+    if not found.encode and not weighted:
+        raise missing(found.encoding)
+    return found.encoding
 
 
 def encodable_weights(encoding: str | Encoding) -> Encoding:

@@ -18,6 +18,7 @@ from weighbridge.engine.progress import silent
 from weighbridge.engine.write import run_jobs, workers
 from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.kernels.dense import dense_of
+from weighbridge.kernels.importance import checked, matrices
 from weighbridge.tensor import whole_rows
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ PIECE = 1 << 19
 
 
 def encode(
-    values: Array | torch.Tensor, encoding: str | Encoding, *, threads: int | None = None
+    values: Array | torch.Tensor,
+    encoding: str | Encoding,
+    importance: Array | torch.Tensor | None = None,
+    *,
+    threads: int | None = None,
 ) -> Octets:
     """Encode numbers, row by row, with the bytes that ggml gives for its own types.
 
@@ -46,6 +51,11 @@ def encode(
             numbers are rounded first.
         encoding: ``Q4_K``, ``Q8_0``, ``IQ4_XS``, ``MXFP4``, ``BF16``, ``F8_E4M3``, ``I8``: a type
             of ggml, a dtype, or what an entry point has added; in capitals or not.
+        importance: how much the error of each column counts, numbers of shape ``(n,)``: the
+            ``quant_weights`` of ggml, one row of an importance matrix. For a stack of matrices,
+            as experts are, they may be of shape ``values.shape[:-2] + (n,)``. ggml demands them
+            for IQ2_XXS, IQ2_XS and IQ1_S; where it makes no use of them, as in Q8_0, MXFP4 and
+            the casts, they change nothing.
         threads: how many threads work; None takes one for each core.
 
     Returns:
@@ -54,7 +64,8 @@ def encode(
     Raises:
         InvalidInput: (rule ``overflow``) for a number that is out of the encoding's range, (rule
             ``not-finite``) for infinities and NaN where the encoding has no place for them, (rule
-            ``dtype`` or ``shape``) when `values` are no rows of numbers.
+            ``dtype`` or ``shape``) when `values` are no rows of numbers, (rule ``importance``)
+            when weights are missing, of another shape, negative or not finite.
         Unsupported: (rule ``unknown-encoding``, ``no-encoder``) for an encoding that cannot be
             made, (rule ``block-size``) when the rows are no whole number of its blocks.
 
@@ -67,14 +78,20 @@ def encode(
         True
         >>> encode(np.float64([1, -2]), "BF16").tobytes().hex()
         '803f00c0'
+        >>> first_counts = np.arange(256) < 32  # the others count for nothing
+        >>> weighted = decode(encode(rows, "Q2_K", first_counts), "Q2_K") - rows
+        >>> alike = decode(encode(rows, "Q2_K"), "Q2_K") - rows
+        >>> bool(np.square(weighted[:, :32]).sum() < np.square(alike[:, :32]).sum())
+        True
     """
-    target = encodable(encoding)
+    target = encodable(encoding, weighted=importance is not None)
     numbers = _numbers(values)
     shape = numbers.shape
     packed = np.empty((*shape[:-1], _row_bytes(target, shape)), np.uint8)
+    weights = None if importance is None else checked(_numbers(importance), shape)
     pieces = [
-        _Piece(partial(kernels.encode, target, part), octets, part.size * BYTES_PER_VALUE)
-        for part, octets in _parts(target, _as_rows(numbers), _as_rows(packed))
+        _Piece(partial(kernels.encode, target, part, columns), octets, part.size * BYTES_PER_VALUE)
+        for part, octets, columns in _weighted_parts(target, numbers, packed, weights)
     ]
     _run(pieces, threads)
     return packed
@@ -133,7 +150,7 @@ def decode(
             part,
             part.size * BYTES_PER_VALUE,
         )
-        for part, octets in _parts(source, _as_rows(values), packed)
+        for part, octets in _parts(source, _as_rows(values), packed, source.grain)
     ]
     _run(pieces, threads)
     return values
@@ -248,9 +265,28 @@ class _Piece:
         return self.target.nbytes
 
 
-def _parts(encoding: Encoding, values: Array, packed: Octets) -> Iterator[tuple[Array, Octets]]:
-    """Cut rows into parts: yield the values and the bytes of each."""
-    for region in regions.tiles(values.shape, PIECE, (1, encoding.grain)):
+def _weighted_parts(
+    encoding: Encoding, values: Array, packed: Octets, importance: Array | None
+) -> Iterator[tuple[Array, Octets, Array | None]]:
+    """Cut rows into parts: yield the values, the bytes and the weights of each.
+
+    With weights parts are whole rows; there are none where they make no difference.
+    """
+    rows, octets = _as_rows(values), _as_rows(packed)
+    if importance is None or codec(encoding).weighted is None:
+        for part, data in _parts(encoding, rows, octets, encoding.grain):
+            yield part, data, None
+        return
+    for held, matrix, columns in matrices(values, importance):
+        for part, data in _parts(encoding, matrix, octets[held], columns.size):
+            yield part, data, columns
+
+
+def _parts(
+    encoding: Encoding, values: Array, packed: Octets, unit: int
+) -> Iterator[tuple[Array, Octets]]:
+    """Cut rows into parts, of a multiple of `unit` columns: yield the values and bytes of each."""
+    for region in regions.tiles(values.shape, PIECE, (1, unit)):
         rows, columns = region
         first, last = (at // encoding.grain * encoding.grain_bytes for at in columns)
         yield values[regions.slices(region)], packed[slice(*rows), first:last]

@@ -26,7 +26,7 @@ from weighbridge.kernels import (
 )
 from weighbridge.kernels import simd_decoders as decoders
 from weighbridge.kernels import simd_packers as packers
-from weighbridge.kernels.ggml import BLOCKED, iencoders, kencoders, mencoders
+from weighbridge.kernels.ggml import BLOCKED, iencoders, iq4encoders, kencoders, mencoders
 
 if TYPE_CHECKING:
     from weighbridge.encoding import Blocked
@@ -37,8 +37,8 @@ BODIES = {
     "q4_k": kencoders.q4_k,
     "q5_k": kencoders.q5_k,
     "q6_k": kencoders.q6_k,
-    "iq4_nl": iencoders.iq4_nl,
-    "iq4_xs": iencoders.iq4_xs,
+    "iq4_nl": iq4encoders.iq4_nl,
+    "iq4_xs": iq4encoders.iq4_xs,
     "iq2_s": iencoders.iq2_s,
     "iq3_xxs": iencoders.iq3_xxs,
     "iq3_s": iencoders.iq3_s,
@@ -232,13 +232,30 @@ import os
 os.environ["WEIGHBRIDGE_CACHE"] = {str(tmp_path)!r}
 import numpy as np
 from weighbridge.kernels import encode, target
-from weighbridge.kernels.ggml import BLOCKED, iencoders
+from weighbridge.kernels.ggml import BLOCKED, iq4encoders
 encode(BLOCKED["iq4_nl"], np.ones((1, 32), np.float32))
-stats = target.compiled(BLOCKED["iq4_nl"], iencoders.iq4_nl).dispatcher.stats
+stats = target.compiled(BLOCKED["iq4_nl"], iq4encoders.iq4_nl).dispatcher.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
     assert run_python(script).split() == ["0", "1"]
     assert run_python(script).split() == ["1", "0"]
+
+
+@pytest.mark.parametrize("features", [(), ("avx2",)], ids=["none", "avx2"])
+@pytest.mark.parametrize("name", ["iq3_s", pytest.param("iq2_s", marks=pytest.mark.long)])
+def test_processors_that_permute_less_make_the_same_bytes(tmp_path, name, features) -> None:
+    script = f"""
+import os
+os.environ["WEIGHBRIDGE_CACHE"] = {str(tmp_path)!r}
+import numpy as np
+from weighbridge.kernels import encode, simd_lanes
+from weighbridge.kernels.ggml import BLOCKED
+simd_lanes.host_has = {features!r}.__contains__
+values = np.random.default_rng(0).standard_normal((40, 256)).astype(np.float32)
+print(encode(BLOCKED[{name!r}], values).tobytes().hex())
+"""
+    values = np.random.default_rng(0).standard_normal((40, 256)).astype(np.float32)
+    assert run_python(script).strip() == encode(BLOCKED[name], values).tobytes().hex()
 
 
 @pytest.mark.parametrize(
@@ -264,9 +281,9 @@ for name in NAMES:
 def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "file"))
-    encode_blocks = simd.Kernel(iencoders.iq4_nl, 32, 18)
-    data, none = np.empty((1, 18), np.uint8), np.empty(0, np.float32)
-    assert not encode_blocks(np.ones((1, 32), np.float32), data, none, none)
+    encode_blocks = simd.Kernel(iq4encoders.iq4_nl, 32, 18)
+    data = np.empty((1, 18), np.uint8)
+    assert not encode_blocks(np.ones((1, 32), np.float32), None, data)
     assert data.tobytes() == encode(BLOCKED["iq4_nl"], np.ones((1, 32), np.float32)).tobytes()
 
 

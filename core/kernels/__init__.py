@@ -25,8 +25,9 @@ from weighbridge.encoding import (
 )
 from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.kernels import shortcuts
-from weighbridge.kernels.codec import Codec, block_dtype
+from weighbridge.kernels.codec import Blocks, Codec, Values, block_dtype
 from weighbridge.kernels.dense import cast, narrow_exactly, pack, unpack
+from weighbridge.kernels.importance import checked, matrices, missing
 from weighbridge.kernels.ranges import lossless
 from weighbridge.kernels.scaled import decode_scaled
 
@@ -76,11 +77,22 @@ def decode(
     return _decode_blocks(codec_for(encoding), held[DATA], target).reshape(shape)
 
 
-def encode(encoding: Encoding, values: NDArray[Any]) -> NDArray[np.uint8]:
+def encode(
+    encoding: Encoding, values: NDArray[Any], importance: NDArray[Any] | None = None
+) -> NDArray[np.uint8]:
     """Return the bytes of the part ``data`` of `values`.
 
+    Args:
+        encoding: what they are encoded to.
+        values: the numbers.
+        importance: how much each column counts, of shape ``(n,)`` for rows of n values, or of
+            ``values.shape[:-2] + (n,)`` for a stack of matrices. Where ggml makes no use of such
+            weights, as in casts and in Q8_0, they change nothing.
+
     Raises:
-        InvalidInput: (rule ``overflow`` or ``not-finite``) for a number that has no place there.
+        InvalidInput: (rule ``overflow`` or ``not-finite``) for a number that has no place there;
+            (rule ``importance``) for weights of another shape, for negative ones and such as are
+            not finite, and for none where ggml demands them.
         Unsupported: (rule ``no-encoder``) when nothing encodes to this; (rule ``block-size``)
             when the rows are no whole number of blocks.
 
@@ -88,13 +100,42 @@ def encode(encoding: Encoding, values: NDArray[Any]) -> NDArray[np.uint8]:
         >>> encode(DENSE["bf16"], np.float32([1, -2])).tobytes().hex()
         '803f00c0'
     """
+    weights = None if importance is None else checked(importance, values.shape)
     if isinstance(encoding, Dense):
         return pack(cast(values, encoding), encoding)
-    encoder = None if isinstance(encoding, Scaled) else codec_for(encoding).encode
-    if encoder is None:
+    codec = None if isinstance(encoding, Scaled) else codec_for(encoding)
+    if codec is None or not (codec.encode or codec.weighted):
         raise Unsupported(f"nothing encodes to {encoding} yet", rule="no-encoder", got=encoding)
     encoding.sizes(values.shape)
-    rows = cast(values, DENSE["f32"]).reshape(-1, encoding.grain)
+    singles = cast(values, DENSE["f32"])
+    if codec.weighted and weights is not None:
+        return _encode_weighted(encoding, codec.weighted, singles, weights)
+    if not codec.encode:
+        raise missing(encoding)
+    return _encode_blocks(encoding, codec.encode, singles)
+
+
+def _encode_weighted(
+    encoding: Encoding,
+    encoder: Callable[[Values, Values], Blocks],
+    values: Values,
+    importance: Values,
+) -> NDArray[np.uint8]:
+    length = values.shape[-1]
+    blocks = np.empty(
+        (values.size // max(length, 1), length // encoding.grain), block_dtype(encoding)
+    )
+    for rows, matrix, weights in matrices(values, importance):
+        held = blocks[rows]
+        for part in _batches(len(matrix), length):
+            held[part] = encoder(matrix[part], weights).reshape(held[part].shape)
+    return blocks.reshape(-1).view(np.uint8)
+
+
+def _encode_blocks(
+    encoding: Encoding, encoder: Callable[[Values], Blocks], values: Values
+) -> NDArray[np.uint8]:
+    rows = values.reshape(-1, encoding.grain)
     blocks = np.empty(len(rows), block_dtype(encoding))
     if isinstance(encoding, Blocked) and _packed(encoding, rows, blocks.view(np.uint8)):
         return blocks.view(np.uint8)
@@ -184,7 +225,7 @@ def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[n
 
 
 def _batches(count: int, grain: int) -> list[slice]:
-    step = max(1, _BATCH // grain)
+    step = max(1, _BATCH // max(grain, 1))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 

@@ -25,13 +25,18 @@ Values = NDArray[np.float32]
 class Codec:
     """How the blocks of an encoding are decoded and encoded.
 
-    Both functions are pure and keep no state, so that any number of threads may call them, and
-    what they do to a block does not depend on its neighbours.
+    All functions are pure and keep no state, so that any number of threads may call them. What
+    `decode` and `encode` do to a block does not depend on its neighbours, what `weighted` does to
+    a row not on other rows.
 
     Attributes:
         encoding: the encoding.
         decode: turns blocks of shape ``(n,)`` into float32 values of shape ``(n, grain)``.
-        encode: turns such values into blocks; None where no encoder is known.
+        encode: turns such values into blocks; None where no encoder is known, or none that does
+            without weights.
+        weighted: turns whole rows, float32 of shape ``(r, n)``, and the importance of each of
+            their columns, float32 of shape ``(n,)``, into blocks of shape ``(r * n / grain,)``;
+            None where importance makes no difference.
 
     Example:
         >>> from weighbridge.kernels import codec_for
@@ -43,6 +48,7 @@ class Codec:
     encoding: Encoding
     decode: Callable[[Blocks], Values]
     encode: Callable[[Values], Blocks] | None = None
+    weighted: Callable[[Values, Values], Blocks] | None = None
 
     def blocks(self, data: bytes | memoryview | NDArray[np.uint8]) -> Blocks:
         """Return `data` as blocks, without copying."""

@@ -94,8 +94,13 @@ def nearest(lanes: Lanes) -> Lanes:
 
 
 def clamp(lanes: Lanes, low: float, high: float) -> Lanes:
-    """Return whole numbers from `low` to `high`; NaN never comes here."""
-    return np.minimum(np.maximum(lanes, np.float32(low)), np.float32(high))
+    """Return numbers from `low` to `high`; `low` for NaN.
+
+    Example:
+        >>> clamp(np.float32([-1, 2.5, np.inf, np.nan]), 0, 3).tolist()
+        [0.0, 2.5, 3.0, 0.0]
+    """
+    return np.fmin(np.fmax(lanes, np.float32(low)), np.float32(high))
 
 
 def floor(lanes: Lanes) -> Lanes:
@@ -155,10 +160,22 @@ def lookup(table: NDArray[np.float32], index: Lanes) -> Lanes:
     return np.take(table, index.astype(np.int32))
 
 
+def point_shape(levels: tuple[float, ...]) -> tuple[int, int]:
+    """Return how many codes a point has, and how many bits a code, that are places in `levels`.
+
+    Example:
+        >>> point_shape((1.0, 3.0, 5.0)), point_shape((1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0))
+        ((8, 2), (4, 3))
+    """
+    bits = (len(levels) - 1).bit_length()
+    return 32 >> bits, bits
+
+
 def nearest_point(
     values: Rows,
     weights: Rows,
-    base: float,
+    at: int,
+    levels: tuple[float, ...],
     scale: Lanes,
     start: Lanes,
     neighbours: NDArray[np.float32],
@@ -166,29 +183,41 @@ def nearest_point(
 ) -> Lanes:
     """Return which of some points is nearest to `values`, the first of equals, or -1.
 
-    A point is a number to a `base`, whose digits, the lowest first, stand for
-    ``scale * (2 * digit + 1)``. Distances are sums of weighted squares, of finite ones the least
-    counts. A lane's points are in `neighbours` from behind `start` on, where their number is; for
-    a negative `start` there is none. `space`, three rows, may be written over.
+    A point is a number whose digits, the lowest first, stand for ``scale * levels[digit]``.
+    Distances are sums of weighted squares, of finite ones the least counts. A lane's points are in
+    `neighbours` from behind `start` on, where their number is; for a negative `start` there is
+    none.
+
+    Args:
+        values: what is near to a point, in the rows from `at` on: 4 of them, or 8.
+        weights: as many rows.
+        at: the first row.
+        levels: 8 where there are 4 values, 3 where there are 8.
+        scale: see above.
+        start: likewise.
+        neighbours: see `weighbridge.kernels.ggml.neighbours`.
+        space: three rows, written over.
 
     Example:
-        >>> one, table = np.ones((1, 1), np.float32), np.float32([3, 1, 2, 3])
-        >>> nearest_point(5 * one, one, 4, one[0], 0 * one[0], table, one).tolist()
-        [2.0]
+        >>> one, table = np.ones((8, 1), np.float32), np.float32([3, 0, 0x5555, 0xAAAA])
+        >>> space, levels = np.zeros((3, 1), np.float32), (1.0, 3.0, 5.0)
+        >>> hex(int(nearest_point(2.9 * one, one, 0, levels, one[0], 0 * one[0], table, space)[0]))
+        '0x5555'
     """
     some = start >= 0
-    at = np.where(some, start, 0).astype(np.int64)
-    counts = np.where(some, neighbours[at], 0)
+    first = np.where(some, start, 0).astype(np.int64)
+    counts = np.where(some, neighbours[first], 0)
     chosen = np.full_like(scale, -1)
     least = np.full_like(scale, np.finfo(np.float32).max)
+    per, bits = point_shape(levels)
+    factors = np.array(levels, np.float32)
     for j in range(1, int(counts.max(initial=0)) + 1):
-        points = neighbours[np.where(counts >= j, at + j, 0)]
-        rest = points.astype(np.int64)
+        points = neighbours[np.where(counts >= j, first + j, 0)]
         distance = np.zeros_like(scale)
-        for value, weight in zip(values, weights, strict=True):
-            rest, digit = np.divmod(rest, int(base))
-            error = scale * (2 * digit + 1).astype(np.float32) - value
-            distance += weight * error * error
+        for i in range(per):
+            digit = points.astype(np.int64) >> (bits * i) & ((1 << bits) - 1)
+            error = scale * factors[digit] - values[at + i]
+            distance += weights[at + i] * error * error
         nearer = (counts >= j) & (distance < least)
         least = np.where(nearer, distance, least)
         chosen = np.where(nearer, points, chosen)

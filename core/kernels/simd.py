@@ -19,8 +19,19 @@ from numba.core import caching, types
 from numba.extending import register_jitable
 
 from weighbridge.kernels import lanes
-from weighbridge.kernels.ggml import iencoders, kencoders, mencoders, search
+from weighbridge.kernels.ggml import (
+    groups,
+    iencoders,
+    iq4encoders,
+    kencoders,
+    kweighted,
+    lweighted,
+    mencoders,
+    points,
+    search,
+)
 from weighbridge.kernels.simd_lanes import WIDTH, transpose
+from weighbridge.kernels.simd_whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +39,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BODIES = (search, kencoders, iencoders, mencoders)
+_BODIES = (
+    groups,
+    iencoders,
+    iq4encoders,
+    kencoders,
+    kweighted,
+    lweighted,
+    mencoders,
+    points,
+    search,
+)
 """Where the functions are that are written in lanes."""
 
 
@@ -40,7 +61,7 @@ def own_functions(module: ModuleType) -> list[Any]:
 
 for _module in _BODIES:
     for _function in own_functions(_module):
-        register_jitable(_function)
+        register_jitable(no_cfunc_wrapper=True)(_function)
 
 
 @functools.cache
@@ -107,7 +128,8 @@ def compiled(function: Any, name: str, kinds: tuple[Any, ...]) -> Any:
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     if _is_writable(cache_folder()):
         dispatcher._cache = _Cache(function)
-    dispatcher.compile(kinds)
+    with whole(name):
+        dispatcher.compile(kinds)
     # Else it would compile again for arrays that may be written as well as read.
     dispatcher.disable_compile()
     return dispatcher
@@ -125,7 +147,13 @@ class Kernel:
     """
 
     def __init__(
-        self, body: Callable[..., Any], grain: int, nbytes: int, *, tabled: bool = False
+        self,
+        body: Callable[..., Any],
+        grain: int,
+        nbytes: int,
+        *,
+        tabled: bool = False,
+        weighted: bool = False,
     ) -> None:
         """Compile `body`, which sets `nbytes` bytes for `grain` values, or load it.
 
@@ -134,64 +162,82 @@ class Kernel:
             grain: values of a block.
             nbytes: bytes of a block.
             tabled: whether `body` takes the tables of a grid.
+            weighted: whether `body` takes importance weights.
         """
         run = _with_tables(body) if tabled else _without_tables(body)
-        # Compiled functions of one name are one, wherever they were loaded from.
-        run.__name__ = run.__qualname__ = f"run_{body.__name__}"
-        function = _over_all_blocks(run, grain, nbytes)
+        function = _over_all_blocks(run, grain, nbytes, weighted)
         kinds = (
             source_of(numba.float32),
             source_of(numba.uint32),
+            source_of(numba.float32),
             numba.uint8[::1],
-            numba.float32[::1],
-            numba.float32[::1],
+            types.containers.UniTuple(numba.float32[::1], 2 if tabled else 0),
         )
         self.dispatcher = compiled(function, f"encode_{body.__name__}", kinds)
+        self._grain = grain
 
     def __call__(
         self,
         values: NDArray[np.float32],
+        importance: NDArray[np.float32] | None,
         blocks: NDArray[np.uint8],
-        places: NDArray[np.float32],
-        neighbours: NDArray[np.float32],
+        tables: tuple[NDArray[np.float32], ...] = (),
     ) -> bool:
-        """Encode rows; the tables may be empty where the body takes none."""
+        """Encode rows; blocks take the numbers of `importance` in turn, and again from its start.
+
+        Its length is a multiple of that of a block.
+        """
         flat = values.reshape(-1)
         bits = flat.view(np.uint32)
-        return bool(self.dispatcher(flat, bits, blocks.reshape(-1), places, neighbours))
+        weights = np.empty(0, np.float32)
+        if importance is not None:
+            # However many blocks a row has, sixteen in a row are without a gap.
+            weights = np.resize(importance, importance.size + (WIDTH - 1) * self._grain)
+        return bool(self.dispatcher(flat, bits, weights, blocks.reshape(-1), tables))
+
+
+def _named(run: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """Name a function for `body`: compiled functions of one name are one, wherever loaded from."""
+    run.__name__ = run.__qualname__ = f"run_{body.__name__}"
+    return register_jitable(no_cfunc_wrapper=True)(run)  # type: ignore[no-any-return]
 
 
 def _with_tables(body: Callable[..., Any]) -> Callable[..., Any]:
-    def run(x: Any, out: Any, places: Any, neighbours: Any) -> Any:
-        return lanes.anyl(body(x, out, places, neighbours) != 0.0)
+    def run(*arguments: Any) -> Any:
+        return lanes.anyl(body(*arguments))
 
-    return register_jitable(run)  # type: ignore[no-any-return]
+    return _named(run, body)
 
 
 def _without_tables(body: Callable[..., Any]) -> Callable[..., Any]:
-    def run(x: Any, out: Any, places: Any, neighbours: Any) -> Any:
-        body(x, out)
+    def run(*arguments: Any) -> Any:
+        body(*arguments)
         return False
 
-    return register_jitable(run)  # type: ignore[no-any-return]
+    return _named(run, body)
 
 
-def _over_all_blocks(run: Callable[..., Any], grain: int, nbytes: int) -> Callable[..., Any]:
+def _over_all_blocks(
+    run: Callable[..., Any], grain: int, nbytes: int, weighted: bool
+) -> Callable[..., Any]:
     """Return a function that calls `run` for 16 blocks after the other.
 
     It is written in loops: Numba compiles those faster than words on whole arrays.
     """
     squares = nbytes - nbytes % WIDTH
+    weighed = grain if weighted else 0
 
-    def encode(values: Any, bits: Any, blocks: Any, places: Any, neighbours: Any) -> Any:
+    def encode(values: Any, bits: Any, weights: Any, blocks: Any, tables: Any) -> Any:
         refused = False
         x = lanes.scratch(values, grain)
+        w = lanes.scratch(values, weighed)
         out = np.empty((nbytes, WIDTH), np.uint8)
         largest = np.uint32(0)
         for i in range(len(bits)):
             magnitude = bits[i] & np.uint32(0x7FFFFFFF)
             largest = magnitude if magnitude > largest else largest
         total = len(blocks) // nbytes
+        period = len(weights) - (WIDTH - 1) * grain
         for start in range(0, total, WIDTH):
             whole = start + WIDTH <= total
             if whole:
@@ -202,7 +248,12 @@ def _over_all_blocks(run: Callable[..., Any], grain: int, nbytes: int) -> Callab
                     block = start + lane if start + lane < total else start
                     for i in range(grain):
                         x[i, lane] = values[block * grain + i]
-            refused = run(x, out, places, neighbours) or refused
+            for i in range(0, weighed, WIDTH):
+                transpose(weights, start * grain % period + i, grain, w, i * WIDTH, WIDTH)
+            if weighted:
+                refused = run(x, w, out, *tables) or refused
+            else:
+                refused = run(x, out, *tables) or refused
             first = 0
             if whole:
                 first = squares

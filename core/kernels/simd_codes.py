@@ -11,8 +11,6 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba import config
 from numba.core import cgutils, types
 
 from weighbridge.kernels.simd_lanes import (
@@ -26,6 +24,7 @@ from weighbridge.kernels.simd_lanes import (
     const,
     first_lane,
     half_bits,
+    host_has,
     splat,
     word,
 )
@@ -458,15 +457,10 @@ def _from_half(builder: Any, ints: Any) -> Any:
     return single_bits(builder, ints)
 
 
-def _has_half_instructions() -> bool:
-    """Tell whether code is compiled for this processor, and LLVM's own cast works on it."""
-    is_host = config.CPU_NAME is None and config.CPU_FEATURES is None
-    return is_host and bool(get_host_cpu_features().get("f16c"))
-
-
 @word(to_half, INTS, INTS)
 def _to_half(builder: Any, ints: Any) -> Any:
-    if _has_half_instructions():
+    # On processors that have no instruction for it, LLVM's own cast crashes.
+    if host_has("f16c"):
         short = builder.fptrunc(builder.bitcast(ints, FLOATS), ir.VectorType(ir.HalfType(), WIDTH))
         rounded = builder.zext(builder.bitcast(short, _SHORTS), VECTOR_INTS)
     else:

@@ -49,7 +49,7 @@ _QUARTER = np.float32(0.25)
 
 
 def q4_0(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q4_0`."""
+    """Decode a block of `lblocks.Q4_0`."""
     d = half(b, at)
     packed = octets(b, at + 2)
     store(y, to, (singles(packed & 15) - 8.0) * d)
@@ -57,7 +57,7 @@ def q4_0(b: Any, at: int, y: Any, to: int) -> None:
 
 
 def q4_1(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q4_1`."""
+    """Decode a block of `lblocks.Q4_1`."""
     d, low = half(b, at), half(b, at + 2)
     packed = octets(b, at + 4)
     store(y, to, singles(packed & 15) * d + low)
@@ -65,7 +65,7 @@ def q4_1(b: Any, at: int, y: Any, to: int) -> None:
 
 
 def q5_0(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q5_0`."""
+    """Decode a block of `lblocks.Q5_0`."""
     d, high = half(b, at), u32(b, at + 2)
     packed = octets(b, at + 6)
     store(y, to, (singles(packed & 15 | fields(high, 1) << 4) - 16.0) * d)
@@ -73,7 +73,7 @@ def q5_0(b: Any, at: int, y: Any, to: int) -> None:
 
 
 def q5_1(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q5_1`."""
+    """Decode a block of `lblocks.Q5_1`."""
     d, low, high = half(b, at), half(b, at + 2), u32(b, at + 4)
     packed = octets(b, at + 8)
     store(y, to, singles(packed & 15 | fields(high, 1) << 4) * d + low)
@@ -81,14 +81,14 @@ def q5_1(b: Any, at: int, y: Any, to: int) -> None:
 
 
 def q8_0(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q8_0`."""
+    """Decode a block of `lblocks.Q8_0`."""
     d = half(b, at)
     store(y, to, singles(signed(b, at + 2)) * d)
     store(y, to + 16, singles(signed(b, at + 18)) * d)
 
 
 def q8_1(b: Any, at: int, y: Any, to: int) -> None:
-    """Decode a block of `legacy.Q8_1`."""
+    """Decode a block of `lblocks.Q8_1`."""
     d = half(b, at)
     store(y, to, singles(signed(b, at + 4)) * d)
     store(y, to + 16, singles(signed(b, at + 20)) * d)

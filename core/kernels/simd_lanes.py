@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import config
 from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, overload, register_model
@@ -28,6 +30,7 @@ FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
 VECTOR_INTS = ir.VectorType(ir.IntType(32), WIDTH)
 BYTES = ir.VectorType(ir.IntType(8), WIDTH)
 _BITS = ir.VectorType(ir.IntType(1), WIDTH)
+_PACKED_BITS = ir.IntType(WIDTH)
 
 
 class LanesType(types.Type):
@@ -55,8 +58,25 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 
 @register_model(MaskType)
 class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+    """A vector of bits, in memory and between functions a number of as many."""
+
     def __init__(self, manager: Any, kind: types.Type) -> None:
         super().__init__(manager, kind, _BITS)
+
+    def get_data_type(self) -> ir.Type:
+        return _PACKED_BITS
+
+    get_argument_type = get_return_type = get_data_type
+
+    def as_data(self, builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+        return builder.bitcast(value, _PACKED_BITS)
+
+    as_argument = as_return = as_data
+
+    def from_data(self, builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+        return builder.bitcast(value, _BITS)
+
+    from_argument = from_return = from_data
 
 
 @register_model(IntsType)
@@ -360,25 +380,103 @@ def _sethalf(builder: Any, data: Any, index: Any, value: Any) -> None:
 
 
 def _span(table: Any, start: int) -> Any:
-    """Return 16 numbers of a table: a word of `_nearest_point` alone."""
+    """Return 16 numbers of a table: a word of `_nearest_point` alone, like the next ones."""
+
+
+def _cell(rows: Any, index: int, lane: int) -> Any:
+    """Return the number in one lane of a row."""
+
+
+def _setcell(rows: Any, index: int, lane: int, number: float) -> None:
+    """Set the number in one lane of a row."""
+
+
+def _whole(lanes: Any) -> Any:
+    """Return whole numbers as such."""
+
+
+def _picked(table: Any, numbers: Any, shift: int) -> Any:
+    """Return what is in the lanes of a table that three bits of each number name.
+
+    Its first 8 lanes are its last 8 lanes too.
+    """
 
 
 def _least(lanes: Any) -> Any:
-    """Return the smallest of 16 numbers, none negative nor NaN: likewise."""
+    """Return the smallest of 16 numbers, none negative; NaN counts as larger than any other."""
 
 
-def _digit(lanes: Any, shift: int, mask: int) -> Any:
-    """Return some bits of whole numbers: likewise."""
+def _bits(mask: Any) -> Any:
+    """Return a number with a bit for each lane, the first one lowest."""
 
 
-def _first(mask: Any, lanes: Any) -> Any:
-    """Return the number in the first lane where `mask` is true: likewise."""
+def _lowest(bits: int) -> Any:
+    """Return the place of the lowest bit that is set; there is one."""
 
 
 @word(_span, LANES, types.Array, types.intp)
 def _span_code(builder: Any, data: Any, start: Any) -> Any:
     pointer = builder.bitcast(builder.gep(data, [start]), FLOATS.as_pointer())
     return builder.load(pointer, align=4)
+
+
+def _cell_pointer(builder: Any, data: Any, index: Any, lane: Any) -> Any:
+    return builder.gep(data, [builder.add(builder.mul(index, index.type(WIDTH)), lane)])
+
+
+@word(_cell, types.float32, types.Array, types.intp, types.intp)
+def _cell_code(builder: Any, data: Any, index: Any, lane: Any) -> Any:
+    return builder.load(_cell_pointer(builder, data, index, lane))
+
+
+@word(_setcell, types.none, types.Array, types.intp, types.intp, types.float32)
+def _setcell_code(builder: Any, data: Any, index: Any, lane: Any, number: Any) -> None:
+    builder.store(number, _cell_pointer(builder, data, index, lane))
+
+
+@word(_whole, INTS, LANES)
+def _whole_code(builder: Any, value: Any) -> Any:
+    return builder.fptosi(value, VECTOR_INTS)
+
+
+@word(_picked, LANES, LANES, INTS, types.intp)
+def _picked_code(builder: Any, table: Any, numbers: Any, shift: Any) -> Any:
+    shifts = splat(builder, builder.trunc(shift, ir.IntType(32)), VECTOR_INTS)
+    index = builder.lshr(numbers, shifts)
+    if host_has("avx512f"):
+        return _permuted(builder, "avx512.permvar.sf.512", table, index)
+    if host_has("avx2"):
+        return _half_by_half(builder, table, index)
+    index = builder.and_(index, _ints(7))
+    result = ir.Constant(FLOATS, ir.Undefined)
+    for i in range(WIDTH):
+        lane = ir.IntType(32)(i)
+        number = builder.extract_element(table, builder.extract_element(index, lane))
+        result = builder.insert_element(result, number, lane)
+    return result
+
+
+def host_has(feature: str) -> bool:
+    """Tell whether code is compiled for this processor, and it has a feature that LLVM names."""
+    is_host = config.CPU_NAME is None and config.CPU_FEATURES is None
+    return is_host and bool(get_host_cpu_features().get(feature))
+
+
+def _permuted(builder: Any, name: str, table: Any, index: Any) -> Any:
+    kind = ir.FunctionType(table.type, [table.type, index.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}")
+    return builder.call(function, [table, index])
+
+
+def _half_by_half(builder: Any, table: Any, index: Any) -> Any:
+    order = ir.VectorType(ir.IntType(32), WIDTH // 2)
+    low, high = (ir.Constant(order, list(range(at, at + WIDTH // 2))) for at in (0, WIDTH // 2))
+    table = builder.shuffle_vector(table, table, low)
+    halves = [
+        _permuted(builder, "avx2.permps", table, builder.shuffle_vector(index, index, part))
+        for part in (low, high)
+    ]
+    return builder.shuffle_vector(*halves, ir.Constant(VECTOR_INTS, list(range(WIDTH))))
 
 
 @word(_least, types.float32, LANES)
@@ -392,17 +490,16 @@ def _least_code(builder: Any, value: Any) -> Any:
     )
 
 
-@word(_digit, LANES, LANES, types.intp, types.intp)
-def _digit_code(builder: Any, value: Any, shift: Any, mask: Any) -> Any:
-    shifts, masks = (
-        splat(builder, builder.trunc(number, ir.IntType(32)), VECTOR_INTS)
-        for number in (shift, mask)
-    )
-    bits = builder.and_(builder.lshr(builder.fptosi(value, VECTOR_INTS), shifts), masks)
-    return builder.sitofp(bits, FLOATS)
+@word(_bits, types.intp, MASK)
+def _bits_code(builder: Any, mask: Any) -> Any:
+    return builder.zext(builder.bitcast(mask, ir.IntType(WIDTH)), ir.IntType(64))
 
 
-@word(_first, types.float32, MASK, LANES)
+@word(_lowest, types.intp, types.intp)
+def _lowest_code(builder: Any, bits: Any) -> Any:
+    return builder.cttz(bits, ir.IntType(1)(1))
+
+
 def first_lane(builder: Any, mask: Any, value: Any) -> Any:
     """Return the number in the first lane where `mask` is true, in the first if it nowhere is."""
     bits = builder.bitcast(mask, ir.IntType(WIDTH))
@@ -410,44 +507,84 @@ def first_lane(builder: Any, mask: Any, value: Any) -> Any:
     return builder.extract_element(value, builder.and_(lane, lane.type(WIDTH - 1)))
 
 
-_COUNTING = np.arange(WIDTH, dtype=np.float32)
-_LARGEST = float(np.finfo(np.float32).max)
+@intrinsic  # type: ignore[untyped-decorator]
+def _repeated(typing: Any, levels: Any) -> Any:
+    """Return the numbers of a tuple as lanes: a power of two of them, again and again."""
+    period = 1 << words.point_shape(levels)[1]
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result = ir.Constant(FLOATS, ir.Undefined)
+        for i in range(WIDTH):
+            level = builder.extract_value(args[0], min(i % period, levels.count - 1))
+            level = builder.fptrunc(level, ir.FloatType())
+            result = builder.insert_element(result, level, ir.IntType(32)(i))
+        return result
+
+    return LANES(levels), code
 
 
-@overload(words.nearest_point, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.point_shape, strict=False)  # type: ignore[untyped-decorator]
+def _point_shape(levels: Any) -> Any:
+    shape = words.point_shape(levels)
+    return lambda levels: shape
+
+
+_LARGEST = np.finfo(np.float32).max
+
+
+@overload(
+    words.nearest_point, strict=False, jit_options={"forceinline": True, "no_cfunc_wrapper": True}
+)  # type: ignore[untyped-decorator]
 def _nearest_point(
-    values: Any, weights: Any, base: Any, scale: Any, start: Any, neighbours: Any, rows: Any
+    values: Any,
+    weights: Any,
+    at: Any,
+    levels: Any,
+    scale: Any,
+    start: Any,
+    neighbours: Any,
+    space: Any,
 ) -> Any:
+    per, bits = words.point_shape(levels)
+
     def nearest_point(
-        values: Any, weights: Any, base: Any, scale: Any, start: Any, neighbours: Any, rows: Any
+        values: Any,
+        weights: Any,
+        at: Any,
+        levels: Any,
+        scale: Any,
+        start: Any,
+        neighbours: Any,
+        space: Any,
     ) -> Any:
-        # One block after the other: here the lanes are 16 of its neighbours.
-        words.setrow(rows, 0, start)
-        words.setrow(rows, 1, scale)
-        counting = _span(_COUNTING, 0)
-        largest = words.like(scale, _LARGEST)
-        bits = 3 if base == 8.0 else 2
-        for lane in range(WIDTH):
-            chosen = np.float32(-1.0)
-            first = int(rows[0, lane])
-            if first >= 0:
-                count = neighbours[first]
-                least = _LARGEST
-                for j in range(0, int(count), WIDTH):
-                    points = _span(neighbours, first + 1 + j)
-                    distance = words.like(scale, 0.0)
-                    for i in range(len(values)):
-                        level = 2.0 * _digit(points, bits * i, (1 << bits) - 1) + 1.0
-                        error = rows[1, lane] * level - values[i, lane]
-                        distance = distance + weights[i, lane] * error * error
-                    real = (distance < largest) & (counting < count - j)
-                    distance = words.select(real, distance, largest)
-                    smallest = _least(distance)
-                    if smallest < least:
-                        least = smallest
-                        chosen = _first(distance == smallest, points)
-            rows[2, lane] = chosen
-        return words.row(rows, 2)
+        # One block after the other: here the lanes are 16 of its neighbours. What a digit adds to
+        # their distances is one of few numbers, each computed once.
+        words.setrow(space, 0, start)
+        words.setrow(space, 1, scale)
+        words.setrow(space, 2, words.like(scale, -1.0))
+        numbers = _repeated(levels)
+        todo = _bits(start >= 0.0)
+        while todo:
+            lane = _lowest(todo)
+            todo &= todo - 1
+            first = int(_cell(space, 0, lane))
+            end = first + int(neighbours[first])
+            scaled = _cell(space, 1, lane) * numbers
+            least = _LARGEST
+            while first < end:
+                points = _whole(_span(neighbours, first + 1))
+                distance = words.like(scale, 0.0)
+                for i in range(per):
+                    error = scaled - _cell(values, at + i, lane)
+                    error = _cell(weights, at + i, lane) * error * error
+                    distance = distance + _picked(error, points, bits * i)
+                smallest = _least(distance)
+                if smallest < least:
+                    least = smallest
+                    nearest = first + 1 + _lowest(_bits(distance == smallest))
+                    _setcell(space, 2, lane, neighbours[nearest])
+                first += WIDTH
+        return words.row(space, 2)
 
     return nearest_point
 

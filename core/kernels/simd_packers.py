@@ -66,7 +66,7 @@ def _inverse(scale: Any) -> Any:
 
 
 def q8_0(x: Any, at: int, b: Any, to: int) -> Any:
-    """Encode a block of `legacy.Q8_0`."""
+    """Encode a block of `lblocks.Q8_0`."""
     low, high = load(x, at), load(x, at + 16)
     largest: Any = extent(low, high)
     d = largest / np.float32(127)
@@ -78,7 +78,7 @@ def q8_0(x: Any, at: int, b: Any, to: int) -> Any:
 
 
 def q4_0(x: Any, at: int, b: Any, to: int) -> Any:
-    """Encode a block of `legacy.Q4_0`."""
+    """Encode a block of `lblocks.Q4_0`."""
     low, high = load(x, at), load(x, at + 16)
     largest = extent(low, high)
     d = _extreme(low, high, largest) / np.float32(-8)
@@ -90,7 +90,7 @@ def q4_0(x: Any, at: int, b: Any, to: int) -> Any:
 
 
 def q5_0(x: Any, at: int, b: Any, to: int) -> Any:
-    """Encode a block of `legacy.Q5_0`."""
+    """Encode a block of `lblocks.Q5_0`."""
     low, high = load(x, at), load(x, at + 16)
     largest = extent(low, high)
     d = _extreme(low, high, largest) / np.float32(-16)
@@ -101,7 +101,7 @@ def q5_0(x: Any, at: int, b: Any, to: int) -> Any:
 
 
 def q4_1(x: Any, at: int, b: Any, to: int) -> Any:
-    """Encode a block of `legacy.Q4_1`."""
+    """Encode a block of `lblocks.Q4_1`."""
     low, high = load(x, at), load(x, at + 16)
     smallest, d = _span(low, high, np.float32(15))
     inverse = _inverse(d)
@@ -113,7 +113,7 @@ def q4_1(x: Any, at: int, b: Any, to: int) -> Any:
 
 
 def q5_1(x: Any, at: int, b: Any, to: int) -> Any:
-    """Encode a block of `legacy.Q5_1`."""
+    """Encode a block of `lblocks.Q5_1`."""
     low, high = load(x, at), load(x, at + 16)
     smallest, d = _span(low, high, np.float32(31))
     inverse = _inverse(d)

@@ -37,8 +37,13 @@ def decode(name: str, data: np.ndarray, count: int) -> np.ndarray:
     return values
 
 
-def encode(name: str, values: np.ndarray, nbytes: int) -> np.ndarray:
-    """Return the `nbytes` bytes of the blocks of type `name` that ggml makes of rows `values`."""
+def encode(
+    name: str, values: np.ndarray, nbytes: int, importance: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the `nbytes` bytes of the blocks of type `name` that ggml makes of rows `values`.
+
+    `importance` is a float32 weight for each column.
+    """
     data = np.zeros(nbytes, np.uint8)
     values = np.ascontiguousarray(values)
     called = _library()[f"quantize_{name}".replace("_k", "_K")]
@@ -46,7 +51,8 @@ def encode(name: str, values: np.ndarray, nbytes: int) -> np.ndarray:
     _library().ggml_quantize_init(TYPE_NUMBERS.get(name, 0))
     rows, columns = (ctypes.c_int64(n) for n in values.shape)
     pointers = (ctypes.c_void_p(array.ctypes.data) for array in (values, data))
-    assert called(*pointers, rows, columns, None) == nbytes
+    weights = None if importance is None else ctypes.c_void_p(importance.ctypes.data)
+    assert called(*pointers, rows, columns, weights) == nbytes
     return data
 
 

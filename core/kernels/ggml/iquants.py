@@ -1,7 +1,8 @@
 """ggml's IQ types: groups of magnitudes from a grid, with signs and scales beside them.
 
 How they are decoded. A block (see `iblocks`) has 256 values, but for IQ4_NL's 32. The grids are in
-`grids` and are unpacked when a first block is decoded; how blocks are encoded is in `iencoders`.
+`grids` and are unpacked when a first block is decoded; how blocks are encoded is in
+`iencoders` and `iq4encoders`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,15 @@ from weighbridge.kernels.ggml.iencoders import (
     encode_iq2_s,
     encode_iq3_s,
     encode_iq3_xxs,
+    encode_weighted_iq2_s,
+    encode_weighted_iq3_s,
+    encode_weighted_iq3_xxs,
+)
+from weighbridge.kernels.ggml.iq4encoders import (
     encode_iq4_nl,
     encode_iq4_xs,
+    encode_weighted_iq4_nl,
+    encode_weighted_iq4_xs,
 )
 
 if TYPE_CHECKING:
@@ -257,11 +265,11 @@ def _even_signs() -> Singles:
 CODECS = (
     Codec(IQ2_XXS, decode_iq2_xxs),
     Codec(IQ2_XS, decode_iq2_xs),
-    Codec(IQ3_XXS, decode_iq3_xxs, encode_iq3_xxs),
+    Codec(IQ3_XXS, decode_iq3_xxs, encode_iq3_xxs, encode_weighted_iq3_xxs),
     Codec(IQ1_S, decode_iq1_s),
-    Codec(IQ4_NL, decode_iq4_nl, encode_iq4_nl),
-    Codec(IQ3_S, decode_iq3_s, encode_iq3_s),
-    Codec(IQ2_S, decode_iq2_s, encode_iq2_s),
-    Codec(IQ4_XS, decode_iq4_xs, encode_iq4_xs),
+    Codec(IQ4_NL, decode_iq4_nl, encode_iq4_nl, encode_weighted_iq4_nl),
+    Codec(IQ3_S, decode_iq3_s, encode_iq3_s, encode_weighted_iq3_s),
+    Codec(IQ2_S, decode_iq2_s, encode_iq2_s, encode_weighted_iq2_s),
+    Codec(IQ4_XS, decode_iq4_xs, encode_iq4_xs, encode_weighted_iq4_xs),
     Codec(IQ1_M, decode_iq1_m),
 )

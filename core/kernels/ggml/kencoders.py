@@ -9,6 +9,7 @@ from __future__ import annotations
 from weighbridge.kernels.ggml.kblocks import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K
 from weighbridge.kernels.ggml.search import (
     Factors,
+    affine_code,
     affine_steps,
     fit_affine,
     fit_scale,
@@ -59,13 +60,14 @@ def q2_k(x: Rows, out: Octets) -> None:
     weights = scratch(x, 16)
     trial = scratch(x, 16)
     fits = scratch(x, 64)
+    parts = scratch(x, 16)
     codes = scratch(x, 256)
     for s in range(16):
         for i in range(16):
             setrow(weights, i, fabs(row(x, 16 * s + i)))
-        _keep(fits, s, 16, fit_affine(x, 16 * s, weights, trial, 3, _Q2_STEPS, True))
-    most_scale = _maximum(fits, 0, 16)
-    most_low = _maximum(fits, 16, 16)
+        keep(fits, s, 16, fit_affine(x, 16 * s, weights, trial, 3, _Q2_STEPS, True, False))
+    most_scale = maximum(fits, 0, 16)
+    most_low = maximum(fits, 16, 16)
     zero = like(most_scale, 0.0)
     d = half(select(most_scale > 0.0, most_scale / 15.0, zero))
     dmin = half(select(most_low > 0.0, most_low / 15.0, zero))
@@ -74,9 +76,25 @@ def q2_k(x: Rows, out: Octets) -> None:
         low = nearest(15.0 / most_low * row(fits, 16 + s))
         scale = select(most_scale > 0.0, wrap(scale, 8), zero)
         low = select(most_low > 0.0, wrap(low, 4), zero)
-        both = either(scale, low * 16.0)
+        setrow(parts, s, either(scale, low * 16.0))
+    set_q2(x, codes, fits, parts, d, dmin, False, out)
+
+
+def set_q2(
+    x: Rows,
+    codes: Rows,
+    fits: Rows,
+    parts: Rows,
+    d: Lanes,
+    dmin: Lanes,
+    bounded: bool,
+    out: Octets,
+) -> None:
+    """Set a block of Q2_K, given its fits, factors and bytes of scales; codes are written over."""
+    for s in range(16):
+        both = row(parts, s)
         setbyte(out, _Q2_SCALES + s, both)
-        _affine_codes(x, codes, fits, s, 16, 3, d * wrap(both, 4), dmin * upper(both, 4))
+        set_affine(x, codes, fits, s, 16, 3, d * wrap(both, 4), dmin * upper(both, 4), bounded)
     sethalf(out, _Q2_D, d)
     sethalf(out, _Q2_DMIN, dmin)
     _pack_fours(codes, out, _Q2_QS)
@@ -99,9 +117,18 @@ def q3_k(x: Rows, out: Octets) -> None:
     d = half(select(none, zero, 1.0 / inverse))
     for s in range(16):
         level = wrap(nearest(inverse * row(scales, s)) + 128.0, 8) - 128.0
-        level = select(none, zero, clamp(level, -32.0, 31.0) + 32.0)
-        setrow(levels, s, level)
-        factor = d * (level - 32.0)
+        setrow(levels, s, select(none, zero, clamp(level, -32.0, 31.0) + 32.0))
+    set_q3(x, codes, levels, d, out)
+
+
+def set_q3(x: Rows, codes: Rows, levels: Rows, d: Lanes, out: Octets) -> None:
+    """Set a block of Q3_K, given its factor and codes of scales from 0 to 63.
+
+    The values' codes are those given where the scale comes out as 0; they are written over.
+    """
+    zero = like(d, 0.0)
+    for s in range(16):
+        factor = d * (row(levels, s) - 32.0)
         for i in range(16):
             code = clamp(nearest(row(x, 16 * s + i) / factor), -4.0, 3.0) + 4.0
             setrow(codes, 16 * s + i, select(factor == 0.0, row(codes, 16 * s + i), code))
@@ -130,7 +157,27 @@ def q4_k(x: Rows, out: Octets) -> None:
     anew, from what the float16 factors and these codes give.
     """
     codes = scratch(x, 256)
-    _six_bit_block(x, codes, out, 15, _Q4_STEPS, _Q4_D, _Q4_DMIN, _Q4_SCALES)
+    fits = scratch(x, 32)
+    parts = scratch(x, 16)
+    d, dmin = _six_bit_fits(x, fits, parts, 15, _Q4_STEPS)
+    set_q4(x, codes, fits, parts, d, dmin, False, out)
+
+
+def set_q4(
+    x: Rows,
+    codes: Rows,
+    fits: Rows,
+    parts: Rows,
+    d: Lanes,
+    dmin: Lanes,
+    bounded: bool,
+    out: Octets,
+) -> None:
+    """Set a block of Q4_K, given its fits, factors and codes of scales and minima."""
+    _set_six_bits(parts, out, _Q4_SCALES)
+    sethalf(out, _Q4_D, d)
+    sethalf(out, _Q4_DMIN, dmin)
+    _set_affines(x, codes, fits, parts, 15, d, dmin, bounded)
     for p in range(4):
         for i in range(32):
             low, high = row(codes, 64 * p + i), row(codes, 64 * p + 32 + i)
@@ -140,7 +187,27 @@ def q4_k(x: Rows, out: Octets) -> None:
 def q5_k(x: Rows, out: Octets) -> None:
     """Fit a scale and a minimum to each 32 values as `q4_k` does; codes have a bit more."""
     codes = scratch(x, 256)
-    _six_bit_block(x, codes, out, 31, _Q5_STEPS, _Q5_D, _Q5_DMIN, _Q5_SCALES)
+    fits = scratch(x, 32)
+    parts = scratch(x, 16)
+    d, dmin = _six_bit_fits(x, fits, parts, 31, _Q5_STEPS)
+    set_q5(x, codes, fits, parts, d, dmin, False, out)
+
+
+def set_q5(
+    x: Rows,
+    codes: Rows,
+    fits: Rows,
+    parts: Rows,
+    d: Lanes,
+    dmin: Lanes,
+    bounded: bool,
+    out: Octets,
+) -> None:
+    """Set a block of Q5_K, given its fits, factors and codes of scales and minima."""
+    _set_six_bits(parts, out, _Q5_SCALES)
+    sethalf(out, _Q5_D, d)
+    sethalf(out, _Q5_DMIN, dmin)
+    _set_affines(x, codes, fits, parts, 31, d, dmin, bounded)
     for i in range(32):
         fifth = like(row(codes, 0), 0.0)
         for p in range(4):
@@ -156,11 +223,17 @@ def q6_k(x: Rows, out: Octets) -> None:
     The scales become codes of 8 bits, -128 for the one of largest magnitude; the values' codes are
     then computed anew. A block whose scales are all tiny is zero altogether.
     """
+    scale_codes(x, None, out)
+
+
+def scale_codes(x: Rows, w: Rows | None, out: Octets) -> None:
+    """Set a block of Q6_K, given the weights of its values; None for their squares."""
     scales = scratch(x, 16)
     inverses = scratch(x, 16)
     codes = scratch(x, 256)
     for s in range(16):
-        scale, inverse = fit_scale(x, 16 * s, 16, 32, _Q6_STEPS)
+        weights = None if w is None else w[16 * s : 16 * s + 16]
+        scale, inverse = fit_scale(x, 16 * s, 16, weights, 32, _Q6_STEPS)
         setrow(scales, s, scale)
         setrow(inverses, s, inverse)
     extreme = _extreme(scales, 16)
@@ -194,44 +267,58 @@ def q6_k(x: Rows, out: Octets) -> None:
             setbyte(out, _Q6_QH + 32 * h + i, high)
 
 
-def _six_bit_block(
-    x: Rows,
-    codes: Rows,
-    out: Octets,
-    top: int,
-    steps: Factors,
-    at_d: int,
-    at_dmin: int,
-    at_scales: int,
-) -> None:
-    """Set all of a block but its codes, which go to `codes`: what Q4_K and Q5_K share."""
+def _six_bit_fits(
+    x: Rows, fits: Rows, parts: Rows, top: int, steps: Factors
+) -> tuple[Lanes, Lanes]:
+    """Set the fits of 8 groups, and codes of their scales and minima; return the factors."""
     weights = scratch(x, 32)
     trial = scratch(x, 32)
-    fits = scratch(x, 32)
-    parts = scratch(x, 16)
     for s in range(8):
         _root_weights(x, 32 * s, weights)
-        _keep(fits, s, 8, fit_affine(x, 32 * s, weights, trial, top, steps, False))
-    most_scale = _maximum(fits, 0, 8)
-    most_low = _maximum(fits, 8, 8)
+        keep(fits, s, 8, fit_affine(x, 32 * s, weights, trial, top, steps, False, False))
+    most_scale = maximum(fits, 0, 8)
+    most_low = maximum(fits, 8, 8)
     zero = like(most_scale, 0.0)
     inverse_scale = select(most_scale > 0.0, 63.0 / most_scale, zero)
     inverse_low = select(most_low > 0.0, 63.0 / most_low, zero)
-    d = half(most_scale / 63.0)
-    dmin = half(most_low / 63.0)
     for s in range(8):
-        scale = clamp(wrap(nearest(inverse_scale * row(fits, s)), 8), 0.0, 63.0)
-        low = clamp(wrap(nearest(inverse_low * row(fits, 8 + s)), 8), 0.0, 63.0)
-        setrow(parts, s, scale)
-        setrow(parts, 8 + s, low)
-        _affine_codes(x, codes, fits, s, 8, top, d * scale, dmin * low)
-    sethalf(out, at_d, d)
-    sethalf(out, at_dmin, dmin)
+        scale = wrap(nearest(inverse_scale * row(fits, s)), 8)
+        low = wrap(nearest(inverse_low * row(fits, 8 + s)), 8)
+        setrow(parts, s, clamp(scale, 0.0, 63.0))
+        setrow(parts, 8 + s, clamp(low, 0.0, 63.0))
+    return half(most_scale / 63.0), half(most_low / 63.0)
+
+
+def _set_six_bits(parts: Rows, out: Octets, at: int) -> None:
+    """Set the 12 bytes of 8 scales and 8 minima, and these to what a decoder makes of them.
+
+    That is something else for those with more than six bits: ggml does not mask them.
+    """
+    for k in range(0, 16, 8):
+        for s in range(4):
+            first, second = row(parts, k + s), row(parts, k + s + 4)
+            byte = either(first, wrap(64.0 * upper(second, 4), 8))
+            setbyte(out, at + k // 2 + s, byte)
+            setrow(parts, k + s, wrap(byte, 6))
+            setrow(parts, k + s + 4, wrap(second, 4) + 16.0 * upper(byte, 6))
     for s in range(4):
-        scale, low = row(parts, s + 4), row(parts, s + 12)
-        setbyte(out, at_scales + s, row(parts, s) + 64.0 * upper(scale, 4))
-        setbyte(out, at_scales + 4 + s, row(parts, s + 8) + 64.0 * upper(low, 4))
-        setbyte(out, at_scales + 8 + s, wrap(scale, 4) + 16.0 * wrap(low, 4))
+        low, high = wrap(row(parts, s + 4), 4), wrap(row(parts, s + 12), 4)
+        setbyte(out, at + 8 + s, low + 16.0 * high)
+
+
+def _set_affines(
+    x: Rows,
+    codes: Rows,
+    fits: Rows,
+    parts: Rows,
+    top: int,
+    d: Lanes,
+    dmin: Lanes,
+    bounded: bool,
+) -> None:
+    for s in range(8):
+        factor, low = d * row(parts, s), dmin * row(parts, 8 + s)
+        set_affine(x, codes, fits, s, 8, top, factor, low, bounded)
 
 
 def _root_weights(x: Rows, at: int, weights: Rows) -> None:
@@ -244,7 +331,8 @@ def _root_weights(x: Rows, at: int, weights: Rows) -> None:
         setrow(weights, i, root + fabs(row(x, at + i)))
 
 
-def _keep(fits: Rows, s: int, count: int, fit: tuple[Lanes, Lanes, Lanes, Lanes]) -> None:
+def keep(fits: Rows, s: int, count: int, fit: tuple[Lanes, Lanes, Lanes, Lanes]) -> None:
+    """Keep what `fit_affine` found for group `s` of `count`."""
     scale, low, inverse, start = fit
     setrow(fits, s, scale)
     setrow(fits, count + s, low)
@@ -252,7 +340,7 @@ def _keep(fits: Rows, s: int, count: int, fit: tuple[Lanes, Lanes, Lanes, Lanes]
     setrow(fits, 3 * count + s, start)
 
 
-def _maximum(rows: Rows, at: int, count: int) -> Lanes:
+def maximum(rows: Rows, at: int, count: int) -> Lanes:
     """Return the largest number of some rows, or 0."""
     most = like(row(rows, at), 0.0)
     for i in range(count):
@@ -269,8 +357,16 @@ def _extreme(rows: Rows, count: int) -> Lanes:
     return extreme
 
 
-def _affine_codes(
-    x: Rows, codes: Rows, fits: Rows, s: int, count: int, top: int, factor: Lanes, low: Lanes
+def set_affine(
+    x: Rows,
+    codes: Rows,
+    fits: Rows,
+    s: int,
+    count: int,
+    top: int,
+    factor: Lanes,
+    low: Lanes,
+    bounded: bool,
 ) -> None:
     """Set the codes of group `s`; those that its search found where the factor came out as 0."""
     size = 256 // count
@@ -282,7 +378,7 @@ def _affine_codes(
         inverse, start = row(fits, 2 * count + s), row(fits, 3 * count + s)
         zero = like(inverse, 0.0)
         for i in range(size):
-            code = clamp(nearest(inverse * (row(x, size * s + i) - start)), 0.0, top)
+            code = affine_code(inverse * (row(x, size * s + i) - start), top, bounded)
             code = select(inverse == 0.0, zero, code)
             setrow(codes, size * s + i, select(lost, code, row(codes, size * s + i)))
 

@@ -17,6 +17,13 @@ from weighbridge.kernels.ggml.kencoders import (
     encode_q5_k,
     encode_q6_k,
 )
+from weighbridge.kernels.ggml.kweighted import (
+    encode_weighted_q2_k,
+    encode_weighted_q3_k,
+    encode_weighted_q4_k,
+    encode_weighted_q5_k,
+    encode_weighted_q6_k,
+)
 
 
 @np.errstate(all="ignore")
@@ -151,10 +158,10 @@ def _six_bits(packed: Bytes) -> tuple[Values, Values]:
 
 
 CODECS = (
-    Codec(Q2_K, decode_q2_k, encode_q2_k),
-    Codec(Q3_K, decode_q3_k, encode_q3_k),
-    Codec(Q4_K, decode_q4_k, encode_q4_k),
-    Codec(Q5_K, decode_q5_k, encode_q5_k),
-    Codec(Q6_K, decode_q6_k, encode_q6_k),
+    Codec(Q2_K, decode_q2_k, encode_q2_k, encode_weighted_q2_k),
+    Codec(Q3_K, decode_q3_k, encode_q3_k, encode_weighted_q3_k),
+    Codec(Q4_K, decode_q4_k, encode_q4_k, encode_weighted_q4_k),
+    Codec(Q5_K, decode_q5_k, encode_q5_k, encode_weighted_q5_k),
+    Codec(Q6_K, decode_q6_k, encode_q6_k, encode_weighted_q6_k),
     Codec(Q8_K, decode_q8_k),
 )

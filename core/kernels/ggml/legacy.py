@@ -1,15 +1,9 @@
-"""ggml's first types: 32 values a block, one scale, perhaps a minimum.
-
-Layouts: ``ggml-common.h``, ``block_q4_0`` to ``block_q8_1``. In the types of 4 and 5 bits a byte
-holds value ``j`` in its low half and value ``j + 16`` in its high half; in those of 5 bits, bit
-``j`` of the little-endian word ``qh`` is the fifth bit of value ``j``.
-"""
+"""ggml's first types: 32 values a block, one scale, perhaps a minimum; see `lblocks`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from weighbridge.encoding import blocked
 from weighbridge.kernels.codec import Blocks, Codec, Values, refuse_not_finite
 from weighbridge.kernels.ggml.bits import (
     Bytes,
@@ -23,15 +17,13 @@ from weighbridge.kernels.ggml.bits import (
     singles,
     to_codes,
 )
-
-Q4_0 = blocked("q4_0", 32, [("d", "<f2"), ("qs", "u1", (16,))], 18)
-Q4_1 = blocked("q4_1", 32, [("d", "<f2"), ("m", "<f2"), ("qs", "u1", (16,))], 20)
-Q5_0 = blocked("q5_0", 32, [("d", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))], 22)
-Q5_1 = blocked(
-    "q5_1", 32, [("d", "<f2"), ("m", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))], 24
+from weighbridge.kernels.ggml.lblocks import Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1
+from weighbridge.kernels.ggml.lweighted import (
+    encode_weighted_q4_0,
+    encode_weighted_q4_1,
+    encode_weighted_q5_0,
+    encode_weighted_q5_1,
 )
-Q8_0 = blocked("q8_0", 32, [("d", "<f2"), ("qs", "i1", (32,))], 34)
-Q8_1 = blocked("q8_1", 32, [("d", "<f2"), ("s", "<f2"), ("qs", "i1", (32,))], 36)
 
 
 @np.errstate(all="ignore")
@@ -224,10 +216,10 @@ def _codes_above(values: Values, low: Values, d: Values, steps: int) -> Bytes:
 
 
 CODECS = (
-    Codec(Q4_0, decode_q4_0, encode_q4_0),
-    Codec(Q4_1, decode_q4_1, encode_q4_1),
-    Codec(Q5_0, decode_q5_0, encode_q5_0),
-    Codec(Q5_1, decode_q5_1, encode_q5_1),
+    Codec(Q4_0, decode_q4_0, encode_q4_0, encode_weighted_q4_0),
+    Codec(Q4_1, decode_q4_1, encode_q4_1, encode_weighted_q4_1),
+    Codec(Q5_0, decode_q5_0, encode_q5_0, encode_weighted_q5_0),
+    Codec(Q5_1, decode_q5_1, encode_q5_1, encode_weighted_q5_1),
     Codec(Q8_0, decode_q8, encode_q8_0),
     Codec(Q8_1, decode_q8),
 )

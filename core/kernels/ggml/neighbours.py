@@ -21,8 +21,8 @@ _SHELLS = {"iq2_xxs": 2, "iq2_xs": 2, "iq2_s": 1, "iq3_xxs": 2, "iq3_s": 3}
 
 _BATCH = 1 << 10
 
-_PADDING = 16
-"""What is read at once behind the last neighbour."""
+_ROW = 16
+"""How many neighbours are read at once: the first one stands where there are too few."""
 
 
 @functools.cache
@@ -30,7 +30,8 @@ def tables(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the places of all points in a grid, and the neighbours of those not in it.
 
     The first table has, for each point, its index in the grid, or ``-1 - start``: from `start` on
-    the second one has how many neighbours it has, and these, the nearest first.
+    the second one has how many neighbours it has, and these, the nearest first. Behind the last
+    one is the first one again, as often as makes them a multiple of 16.
 
     Example:
         >>> places, neighbours = tables("iq3_s")
@@ -49,14 +50,14 @@ def tables(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     ]
     rows, columns = (np.concatenate(part) for part in zip(*near, strict=True))
     counts = np.bincount(np.searchsorted(outside, rows), minlength=len(outside))
-    starts = np.cumsum(counts + 1) - counts - 1
+    sizes = 1 + -(-counts // _ROW) * _ROW
+    starts = np.cumsum(sizes) - sizes
     places[outside] = -1.0 - starts
-    neighbours = np.zeros(len(columns) + len(outside) + _PADDING, np.float32)
+    before = np.cumsum(counts) - counts
+    neighbours = numbers[columns][before].astype(np.float32).repeat(sizes)
     neighbours[starts] = counts
-    rest = np.ones(len(neighbours), np.bool_)
-    rest[starts] = False
-    rest[len(rest) - _PADDING :] = False
-    neighbours[rest] = numbers[columns]
+    within = np.arange(len(columns)) - before.repeat(counts)
+    neighbours[starts.repeat(counts) + 1 + within] = numbers[columns]
     return places, neighbours
 
 

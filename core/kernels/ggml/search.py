@@ -15,22 +15,46 @@ from weighbridge.kernels.lanes import (
     anyl,
     clamp,
     fabs,
-    floor,
     like,
-    lookup,
     nearest,
-    nearest_point,
     row,
     scratch,
     select,
     setrow,
+    sqrt,
     staircase,
 )
 
 Factors = NDArray[np.float32]
 
+Places = NDArray[np.int64]
+
 EPSILON = 1e-15
 """A group whose largest magnitude is less counts as zeros (``GROUP_MAX_EPS``)."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def sum_of_squares(x: Rows) -> Lanes:
+    """Return the sum of the squares of all values, in their order."""
+    total = like(row(x, 0), 0.0)
+    for i in range(len(x)):
+        total = total + row(x, i) * row(x, i)
+    return total
+
+
+def spread_weights(x: Rows, w: Rows, at: int, spread: Lanes, weights: Rows) -> Lanes:
+    """Set the weights of a group, the rows from `at` on; return their sum.
+
+    A weight is the value's importance, in `w`, times the root of its square plus `spread`.
+    """
+    total = like(spread, 0.0)
+    for i in range(len(weights)):
+        value = row(x, at + i)
+        weight = row(w, at + i) * sqrt(spread + value * value)
+        setrow(weights, i, weight)
+        total = total + weight
+    return total
 
 
 def affine_steps(top: int, first: float, delta: float, count: int) -> Factors:
@@ -53,12 +77,14 @@ def fit_affine(
     top: int,
     steps: Factors,
     absolute: bool,
+    bounded: bool,
 ) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """Find ``x = scale * code - minimum`` with codes from 0 to `top` (``make_qkx2_quants``).
+    """Find ``x = scale * code - minimum`` with codes from 0 to `top`.
 
-    From codes for each of the `steps` the scale and the minimum that fit them best in the sense of
-    least squares are computed; of these pairs the one with the smallest weighted error is taken.
-    Errors are squares, or magnitudes where `absolute` is set.
+    That is ``make_qkx2_quants``, and where `bounded` is set ``make_qkx3_quants``. From codes for
+    each of the `steps` the scale and the minimum that fit them best in the sense of least squares
+    are computed; of these pairs the one with the smallest weighted error is taken. Errors are
+    squares, or magnitudes where `absolute` is set.
 
     Args:
         x: the values; the group is the rows from `at` on.
@@ -68,10 +94,11 @@ def fit_affine(
         top: the largest code.
         steps: see `affine_steps`.
         absolute: how errors count.
+        bounded: how codes are made: see `affine_code`.
 
     Returns:
-        The scale; the minimum; and what gives the codes, ``nearest(inverse * (x - low))``: their
-        inverse, 0 for a constant group, and their low end.
+        The scale; the minimum; and what gives the codes, by `affine_code`: their inverse, 0 where
+        all are 0, and their low end.
     """
     count = len(weights)
     value = row(x, at)
@@ -100,7 +127,8 @@ def fit_affine(
         error = scale * code + low - value
         error = fabs(error) if absolute else error * error
         best = best + row(weights, i) * error
-    best_inverse = inverse
+    # With an infinite inverse no code was in nearest's range: all are 0.
+    best_inverse = select(inverse > _LARGEST, zero, inverse)
     best_low = low
     for step in steps:
         inverse = step / (high - low)
@@ -109,7 +137,7 @@ def fit_affine(
         sum_xl = zero
         for i in range(count):
             value = row(x, at + i)
-            code = clamp(nearest(inverse * (value - low)), 0.0, top)
+            code = affine_code(inverse * (value - low), top, bounded)
             setrow(trial, i, code)
             weighted = row(weights, i) * code
             sum_l = sum_l + weighted
@@ -138,6 +166,17 @@ def fit_affine(
     return scale, -low, best_inverse, best_low
 
 
+def affine_code(scaled: Lanes, top: float, bounded: bool) -> Lanes:
+    """Return the nearest codes from 0 to `top`.
+
+    Where `bounded` is set, what is out of that range is brought into it first, else after it was
+    rounded, when `nearest` has changed what is far out.
+    """
+    if bounded:
+        return nearest(clamp(scaled, 0.0, top))
+    return clamp(nearest(scaled), 0.0, top)
+
+
 def largest(x: Rows, at: int, count: int) -> Lanes:
     """Return the value of largest magnitude of `count` rows from `at` on, the first of equals."""
     value = row(x, at)
@@ -152,16 +191,19 @@ def largest(x: Rows, at: int, count: int) -> Lanes:
     return signed
 
 
-def fit_scale(x: Rows, at: int, count: int, top: int, steps: Factors) -> tuple[Lanes, Lanes]:
+def fit_scale(
+    x: Rows, at: int, count: int, weights: Rows | None, top: int, steps: Factors
+) -> tuple[Lanes, Lanes]:
     """Find ``x = scale * code``, codes from ``-top`` to ``top - 1`` (``make_qx_quants``).
 
-    Every value is weighted with its square. For each of the `steps` the best scale for the codes
-    that it gives is computed; the one that leaves the least error is taken.
+    For each of the `steps` the best scale for the codes that it gives is computed; the one that
+    leaves the least error is taken.
 
     Args:
         x: the values; the group is `count` rows from `at` on.
         at: the first row.
         count: how many rows.
+        weights: the weight of each value of the group; None for its square.
         top: see above.
         steps: see `signed_steps`.
 
@@ -171,12 +213,12 @@ def fit_scale(x: Rows, at: int, count: int, top: int, steps: Factors) -> tuple[L
     extreme = largest(x, at, count)
     zero = like(extreme, 0.0)
     best_inverse = -top / extreme
-    sum_lx, sum_l2 = _scale_sums(x, at, count, best_inverse, top)
+    sum_lx, sum_l2 = _scale_sums(x, at, count, weights, best_inverse, top)
     scale = select(sum_l2 == 0.0, zero, sum_lx / sum_l2)
     best = scale * sum_lx
     for step in steps:
         inverse = step / extreme
-        sum_lx, sum_l2 = _scale_sums(x, at, count, inverse, top)
+        sum_lx, sum_l2 = _scale_sums(x, at, count, weights, inverse, top)
         better = (sum_l2 > 0.0) & (sum_lx * sum_lx > best * sum_l2)
         scale = select(better, sum_lx / sum_l2, scale)
         best = select(better, scale * sum_lx, best)
@@ -185,12 +227,14 @@ def fit_scale(x: Rows, at: int, count: int, top: int, steps: Factors) -> tuple[L
     return select(nothing, zero, scale), select(nothing, zero, best_inverse)
 
 
-def _scale_sums(x: Rows, at: int, count: int, inverse: Lanes, top: int) -> tuple[Lanes, Lanes]:
+def _scale_sums(
+    x: Rows, at: int, count: int, weights: Rows | None, inverse: Lanes, top: int
+) -> tuple[Lanes, Lanes]:
     sum_lx = like(inverse, 0.0)
     sum_l2 = sum_lx
     for i in range(count):
         value = row(x, at + i)
-        weight = value * value
+        weight = value * value if weights is None else row(weights, i)
         code = clamp(nearest(inverse * value), -top, top - 1)
         sum_lx = sum_lx + weight * value * code
         sum_l2 = sum_l2 + weight * code * code
@@ -201,8 +245,8 @@ def refine_scales(x: Rows, codes: Rows, scales: Rows, size: int, top: int) -> No
     """Find ``x = scale * code`` for all groups, changing codes one by one (``make_q3_quants``).
 
     A code is changed where the best scale for its group then leaves less error, each value
-    weighted with its square. That is done up to five times for all codes, and for all groups side
-    by side: in one of them each step waits for the one before.
+    weighted with its square. That is done up to five times for all codes of a group, until none
+    changes, and for all groups side by side: in one of them each step waits for the one before.
 
     Args:
         x: the values, one group of `size` rows after the other.
@@ -213,10 +257,11 @@ def refine_scales(x: Rows, codes: Rows, scales: Rows, size: int, top: int) -> No
     """
     groups = len(scales)
     sums = scratch(x, 2 * groups)
-    weights = scratch(x, groups * size)
-    products = scratch(x, groups * size)
     extremes = scratch(x, groups)
+    moved = scratch(x, groups)
+    active = np.empty(groups, np.int64)
     for g in range(groups):
+        active[g] = g
         extreme = largest(x, g * size, size)
         setrow(extremes, g, extreme)
         sum_lx = like(extreme, 0.0)
@@ -225,17 +270,16 @@ def refine_scales(x: Rows, codes: Rows, scales: Rows, size: int, top: int) -> No
         for i in range(g * size, g * size + size):
             value = row(x, i)
             weight = value * value
-            setrow(weights, i, weight)
-            setrow(products, i, weight * value)
             code = clamp(nearest(inverse * value), -top, top - 1)
             setrow(codes, i, code)
             sum_lx = sum_lx + weight * value * code
             sum_l2 = sum_l2 + weight * code * code
         setrow(sums, 2 * g, sum_lx)
         setrow(sums, 2 * g + 1, sum_l2)
+    left = groups
     for _ in range(5):
-        if not _refine_once(x, weights, products, codes, sums, size, top):
-            break
+        _refine_once(x, codes, sums, moved, active[:left], size, top)
+        left = _keep_moved(active, left, moved)
     for g in range(groups):
         sum_lx, sum_l2 = row(sums, 2 * g), row(sums, 2 * g + 1)
         zero = like(sum_lx, 0.0)
@@ -247,17 +291,28 @@ def refine_scales(x: Rows, codes: Rows, scales: Rows, size: int, top: int) -> No
 
 
 def _refine_once(
-    x: Rows, weights: Rows, products: Rows, codes: Rows, sums: Rows, size: int, top: int
-) -> bool:
-    """Try to change each code, the first of all groups first; tell whether one was changed."""
+    x: Rows,
+    codes: Rows,
+    sums: Rows,
+    moved: Rows,
+    active: Places,
+    size: int,
+    top: int,
+) -> None:
+    """Try to change each code of the active groups, the first of all of them first.
+
+    `moved` receives a row for each group: 1 where a code was changed.
+    """
     zero = like(row(sums, 0), 0.0)
-    changed = zero > zero
+    one = like(zero, 1.0)
+    for g in active:
+        setrow(moved, g, zero)
     for i in range(size):
-        for g in range(len(sums) // 2):
+        for g in active:
             at = g * size + i
             code = row(codes, at)
-            weight = row(weights, at)
-            product = row(products, at)
+            weight = row(x, at) * row(x, at)
+            product = weight * row(x, at)
             sum_lx, sum_l2 = row(sums, 2 * g), row(sums, 2 * g + 1)
             lx = sum_lx - product * code
             l2 = sum_l2 - weight * code * code
@@ -269,16 +324,31 @@ def _refine_once(
             setrow(codes, at, select(better, new, code))
             setrow(sums, 2 * g, select(better, lx, sum_lx))
             setrow(sums, 2 * g + 1, select(better, l2, sum_l2))
-            changed = changed | better
-    return anyl(changed)
+            setrow(moved, g, select(better, one, row(moved, g)))
+
+
+def _keep_moved(active: Places, count: int, moved: Rows) -> int:
+    """Bring to the front which of `count` groups have moved; return how many they are."""
+    left = 0
+    for k in range(count):
+        if anyl(row(moved, active[k]) > 0.0):
+            active[left] = active[k]
+            left += 1
+    return left
 
 
 def fit_levels(
-    x: Rows, at: int, count: int, edges: Factors, levels: Factors, steps: Factors
+    x: Rows,
+    at: int,
+    count: int,
+    weights: Rows | None,
+    edges: Factors,
+    levels: Factors,
+    steps: Factors,
 ) -> Lanes:
     """Find ``x = scale * level`` (the search of ``quantize_row_iq4_nl_impl``).
 
-    Every value is weighted with its square. The value of largest magnitude is put opposite the
+    The value of largest magnitude is put opposite the
     first level, then on each of the `steps`; the best scale for the levels nearest to the values
     is taken from the place that leaves the least error.
 
@@ -286,6 +356,7 @@ def fit_levels(
         x: the values; the group is `count` rows from `at` on.
         at: the first row.
         count: how many rows.
+        weights: the weight of each value of the group; None for its square.
         edges: where one level's values end and the next one's begin.
         levels: the levels.
         steps: see above.
@@ -296,11 +367,11 @@ def fit_levels(
     extreme = largest(x, at, count)
     zero = like(extreme, 0.0)
     inverse = 1.0 / (-extreme / levels[0])
-    sum_qx, sum_q2 = _level_sums(x, at, count, inverse, edges, levels)
+    sum_qx, sum_q2 = _level_sums(x, at, count, weights, inverse, edges, levels)
     scale = select(sum_q2 > 0.0, sum_qx / sum_q2, zero)
     best = scale * sum_qx
     for step in steps:
-        sum_qx, sum_q2 = _level_sums(x, at, count, step / extreme, edges, levels)
+        sum_qx, sum_q2 = _level_sums(x, at, count, weights, step / extreme, edges, levels)
         better = (sum_q2 > 0.0) & (sum_qx * sum_qx > best * sum_q2)
         scale = select(better, sum_qx / sum_q2, scale)
         best = select(better, scale * sum_qx, best)
@@ -308,158 +379,21 @@ def fit_levels(
 
 
 def _level_sums(
-    x: Rows, at: int, count: int, inverse: Lanes, edges: Factors, levels: Factors
+    x: Rows,
+    at: int,
+    count: int,
+    weights: Rows | None,
+    inverse: Lanes,
+    edges: Factors,
+    levels: Factors,
 ) -> tuple[Lanes, Lanes]:
     sum_qx = like(inverse, 0.0)
     sum_q2 = sum_qx
     for i in range(count):
         value = row(x, at + i)
         level = staircase(inverse * value, edges, levels)
-        weighted = value * value * level
+        weight = value * value if weights is None else row(weights, i)
+        weighted = weight * level
         sum_qx = sum_qx + weighted * value
         sum_q2 = sum_q2 + weighted * level
     return sum_qx, sum_q2
-
-
-def grid_steps(top: int, delta: float, count: int) -> Factors:
-    """Return what `fit_points` tries to put the largest magnitude on, around ``2 * top + 1``."""
-    i = np.arange(-count, count + 1, dtype=np.float32)
-    return np.float32(2 * top + 1) + i * np.float32(delta)
-
-
-def fit_points(
-    values: Rows,
-    weights: Rows,
-    roots: Rows,
-    codes: Rows,
-    trial: Rows,
-    per: int,
-    base: float,
-    top: int,
-    steps: Factors,
-    again: bool,
-    grid: Factors,
-    neighbours: Factors,
-) -> tuple[Lanes, Lanes]:
-    """Find ``value = scale * (2 * code + 1)`` with codes that are points of a grid.
-
-    For each of the `steps` every value gets its nearest code; `per` codes that are no point of the
-    grid become one of the points around. Of the best scales for all these the one that leaves the
-    least error is taken. Then, with that scale, codes are chosen once more, and a scale for them.
-
-    Args:
-        values: the magnitudes of a group.
-        weights: their weights.
-        roots: square roots of the weights: what the distance of points is weighted with.
-        codes: receives the codes.
-        trial: as many rows, written over.
-        per: codes of a point.
-        base: of the number that stands for a point, its codes as digits.
-        top: the largest code.
-        steps: see `grid_steps`.
-        again: choose all codes again; else those alone that were no points of the grid.
-        grid: see `weighbridge.kernels.ggml.neighbours`.
-        neighbours: likewise.
-
-    Returns:
-        The scale, and 1 where no point was found, as numbers are too large; else 0.
-    """
-    count = len(values)
-    most = row(values, 0)
-    zero = like(most, 0.0)
-    for i in range(1, count):
-        most = select(most > row(values, i), most, row(values, i))
-    for i in range(count):
-        setrow(codes, i, zero)
-    parts = count // per
-    off = scratch(values, parts)
-    new_off = scratch(values, parts)
-    wanted = zero + 1.0 if again else zero
-    for k in range(parts):
-        setrow(off, k, wanted)
-    scale = most / (2.0 * top + 1.0)
-    best = zero
-    failed = zero
-    for step in steps:
-        inverse = step / most
-        _nearest_points(
-            values, roots, trial, new_off, per, base, top, inverse, 1.0 / inverse, grid, neighbours
-        )
-        for k in range(parts):
-            failed = select(row(new_off, k) > 1.0, zero + 1.0, failed)
-        sum_qx, sum_q2 = _point_sums(values, weights, trial)
-        better = (sum_q2 > 0.0) & (sum_qx * sum_qx > best * sum_q2)
-        scale = select(better, sum_qx / sum_q2, scale)
-        best = select(better, scale * sum_qx, best)
-        for i in range(count):
-            setrow(codes, i, select(better, row(trial, i), row(codes, i)))
-        for k in range(parts):
-            setrow(off, k, select(better, row(new_off, k), row(off, k)))
-    any_off = zero
-    for k in range(parts):
-        any_off = any_off + row(off, k)
-    todo = (any_off > 0.0) & (scale > 0.0)
-    if anyl(todo):
-        _nearest_points(
-            values, roots, trial, new_off, per, base, top, 1.0 / scale, scale, grid, neighbours
-        )
-        for k in range(parts):
-            chosen = todo & (row(off, k) + wanted > 0.0)
-            failed = select(chosen & (row(new_off, k) > 1.0), zero + 1.0, failed)
-            for i in range(k * per, k * per + per):
-                setrow(codes, i, select(chosen, row(trial, i), row(codes, i)))
-        sum_qx, sum_q2 = _point_sums(values, weights, codes)
-        scale = select(todo & (sum_q2 > 0.0), sum_qx / sum_q2, scale)
-    return scale, failed
-
-
-def _point_sums(values: Rows, weights: Rows, codes: Rows) -> tuple[Lanes, Lanes]:
-    sum_qx = like(row(values, 0), 0.0)
-    sum_q2 = sum_qx
-    for i in range(len(values)):
-        weight = row(weights, i)
-        level = 2.0 * row(codes, i) + 1.0
-        sum_qx = sum_qx + weight * row(values, i) * level
-        sum_q2 = sum_q2 + weight * level * level
-    return sum_qx, sum_q2
-
-
-def _nearest_points(
-    values: Rows,
-    roots: Rows,
-    codes: Rows,
-    off: Rows,
-    per: int,
-    base: float,
-    top: int,
-    inverse: Lanes,
-    scale: Lanes,
-    grid: Factors,
-    neighbours: Factors,
-) -> None:
-    """Set codes that are points; `off`: 0 for those of the grid, 1 for others, 2 for none found."""
-    zero = like(scale, 0.0)
-    space = scratch(values, 3)
-    for k in range(len(off)):
-        number = zero
-        place = 1.0
-        for i in range(k * per, k * per + per):
-            code = clamp(nearest(0.5 * (inverse * row(values, i) - 1.0)), 0.0, top)
-            setrow(codes, i, code)
-            number = number + code * place
-            place = place * base
-        found = lookup(grid, number)
-        outside = found < 0.0
-        setrow(off, k, select(outside, zero + 1.0, zero))
-        if anyl(outside):
-            start = select(outside, -found - 1.0, zero - 1.0)
-            part = values[k * per : k * per + per]
-            point = nearest_point(
-                part, roots[k * per : k * per + per], base, scale, start, neighbours, space
-            )
-            setrow(off, k, select(outside & (point < 0.0), zero + 2.0, row(off, k)))
-            point = select(point < 0.0, zero, point)
-            for i in range(k * per, k * per + per):
-                rest = floor(point * (1.0 / base))
-                setrow(codes, i, select(outside, point - rest * base, row(codes, i)))
-                point = rest
