@@ -77,8 +77,11 @@ goldens: $(VENV)/.test
 fuzz: $(VENV)/.test
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --timeout=0
 
-bench: $(VENV)/.test
-	$(BIN)/python -P -m weighbridge.benchmarks
+# The report is in .benchmarks/, and its short table in the README.
+bench: $(VENV)/.test $(LLAMACPP)/.stamp
+	mkdir -p .benchmarks
+	$(BIN)/python -P -m weighbridge.benchmarks --json .benchmarks/results.json \
+	  --html .benchmarks/report.html --readme README.md
 
 # Type checkers do not see an editable install: a real one is made for mypy.
 $(CHECKED)/.stamp: $(VENV)/.test $(SOURCES)

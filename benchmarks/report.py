@@ -1,4 +1,4 @@
-"""Results as tables: in the terminal, and as Markdown between two markers of a file."""
+"""Results as tables in the terminal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from weighbridge.errors import InvalidFile
+from weighbridge.benchmarks.figures import duration, times
+from weighbridge.errors import printable
 from weighbridge.sizes import human
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
-    from weighbridge.benchmarks.results import CaseResult, Results, Row, Spread
-
-BEGIN = "<!-- benchmarks -->"
-END = "<!-- /benchmarks -->"
+    from weighbridge.benchmarks.results import CaseResult, Results, Row, Speed, Spread
 
 COLUMNS = ("", "time", "from", "to", "first call", "CPU", "peak memory", "private", "ratio")
 
+
+LINE = 2000
+"""Characters of a line that are printed; a contender's last words may be long."""
 
 PIPE_WIDTH = 200
 """Columns where the output is no terminal, so that nothing is cut."""
@@ -32,45 +33,31 @@ def console() -> Console:
     return own if own.is_terminal else Console(width=PIPE_WIDTH, no_color=True)
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in the unit that suits them.
-
-    Example:
-        >>> duration(0.00012), duration(0.0456), duration(2.5)
-        ('0.12 ms', '45.6 ms', '2.50 s')
-    """
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1000:.{1 if seconds >= 0.01 else 2}f} ms"
-
-
-def times(ratio: float) -> str:
-    """Return a ratio with three digits.
-
-    Example:
-        >>> times(512.3), times(1.0), times(0.8123)
-        ('512x', '1.00x', '0.81x')
-    """
-    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.1f}x" if ratio >= 10 else f"{ratio:.2f}x"
-
-
 def show(results: Results, console: Console) -> None:
     """Print every case as a table, and what it was measured on."""
     for case in results.cases:
         console.print(table(case))
         for line in _remarks(case):
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"  {printable(line, LINE)}", markup=False, highlight=False, soft_wrap=True
+            )
         console.print()
-    console.print(provenance(results), markup=False, highlight=False, soft_wrap=True)
+    if results.encodings:
+        console.print(encodings(results.encodings))
+    console.print(
+        printable(provenance(results), LINE), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def table(case: CaseResult) -> Table:
     """Return a case as a table for the terminal."""
-    made = Table(title=f"{case.name}: {case.title}", title_justify="left", box=None)
+    title = Text(printable(f"{case.name}: {case.title}"))
+    made = Table(title=title, title_justify="left", box=None)
     for number, column in enumerate(COLUMNS):
         made.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in case.rows:
-        made.add_row(row.name, *_cells(row, case), style="bold" if row.name == case.subject else "")
+        cells = (Text(printable(cell)) for cell in (row.name, *_cells(row, case)))
+        made.add_row(*cells, style="bold" if row.name == case.subject else "")
     return made
 
 
@@ -100,6 +87,8 @@ def _remarks(case: CaseResult) -> Iterator[str]:
     for row in case.rows:
         if row.why is not None:
             yield f"{row.name}: {row.why}"
+    if case.floor is not None:
+        yield f"{case.subject} takes {_ratio(case.floor.ratio)} of the floor, {case.floor.name}"
     if not case.agree:
         yield "the contenders do not agree on what they saw in the input"
     if case.remark:
@@ -108,60 +97,28 @@ def _remarks(case: CaseResult) -> Iterator[str]:
         yield f"{'met' if verdict.met else 'MISSED'}: {verdict.text}: {verdict.got}"
 
 
+def encodings(speeds: Iterable[Speed]) -> Table:
+    """Return the speed of encodings as a table for the terminal."""
+    columns = ("encoding", "job", "ours", "libgguf", "gguf", "copy")
+    made = Table(*columns, "to libgguf", "to gguf", "to copy", "bytes")
+    for speed in speeds:
+        others = (speed.theirs, speed.python, speed.copy)
+        made.add_row(
+            printable(speed.name),
+            printable(speed.job),
+            f"{speed.ours:.3f}",
+            *("" if other is None else f"{other:.3f}" for other in others),
+            *("" if other is None else f"{speed.ours / other:.2f}" for other in others),
+            "same" if speed.same else "differ",
+        )
+    return made
+
+
 def provenance(results: Results) -> str:
     """Return in one line what the figures were measured on, and with."""
     machine = results.machine
     present = [f"{name} {version}" for name, version in results.versions.items() if version]
     return (
-        f"{machine['cores']} cores of {machine['processor']}, {human(machine['memory'])}, "
-        f"{machine['file_system']}, {machine['system']}; {', '.join(present)}"
+        f"{machine.cores} cores of {machine.processor}, {human(machine.memory)}, "
+        f"{machine.file_system}, {machine.system}; {', '.join(present)}"
     )
-
-
-METHOD = (
-    "Medians, and the spread of the ratio over all rounds. Every measurement has a process of its "
-    "own, contenders take turns, the page cache is warm. A ratio is the other's time (or memory, "
-    "where that is what is compared) over that of the first line. Memory is the peak of resident "
-    "bytes: what a call adds to its process, and the whole of a command; what is not private are "
-    "pages of files, which the system may take back. Written by "
-    "`python -m weighbridge.benchmarks --readme README.md`."
-)
-
-
-def markdown(results: Results) -> str:
-    """Return the results as a Markdown table: a heading for each case, a line for each of it."""
-    lines = ["| | | time | ratio | memory |", "| --- | --- | ---: | ---: | ---: |"]
-    for case in results.cases:
-        lines.append(f"| **{case.title}** | | | | |")
-        lines += [_line(row, case) for row in case.rows if row.why is None]
-    return "\n".join([*lines, "", f"Measured on {provenance(results)}. {METHOD}"])
-
-
-def _line(row: Row, case: CaseResult) -> str:
-    cells = (
-        row.name,
-        row.how,
-        duration(row.figures["seconds"].median),
-        "" if row.name == case.subject else _ratio(row.ratio),
-        f"{human(row.figures['peak'].median)}, {human(row.figures['private'].median)} private",
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def insert(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a file.
-
-    Raises:
-        InvalidFile: (rule ``markers``) when it does not have both, once each and in order.
-    """
-    content = path.read_text()
-    head, begin, rest = content.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in tail:
-        raise InvalidFile(
-            "has no place for the results",
-            rule="markers",
-            path=path,
-            expected=f"{BEGIN} and, below it, {END}",
-        )
-    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")

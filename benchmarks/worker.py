@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighbridge.benchmarks.memory import memory_of, reset_peak
+from weighbridge.benchmarks.memory import device_memory, memory_of, reset_peak, traffic_of
 
 if TYPE_CHECKING:
     from weighbridge.benchmarks.contender import Prepare, Timed
@@ -35,6 +35,7 @@ class Request:
         scratch: an empty directory for what the call writes.
         result: the file to write.
         again: whether to call more than once.
+        options: what the function is given beside the paths.
     """
 
     function: str
@@ -42,6 +43,7 @@ class Request:
     scratch: str
     result: str
     again: bool
+    options: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Measured:
         baseline: private bytes before it.
         private: private bytes that it added, with its result held.
         peak: by how many bytes the peak of resident memory went beyond what was there before.
+        read: bytes that it read with system calls, and
+        disk: those that came from the disk.
+        device: the most bytes on another device, None where there is none, and
+        pinned: pinned on the host for it.
         seen: what the call says about its input.
     """
 
@@ -68,6 +74,10 @@ class Measured:
     baseline: int
     private: int
     peak: int
+    read: int
+    disk: int
+    device: int | None
+    pinned: int | None
     seen: dict[str, int]
 
 
@@ -76,18 +86,20 @@ def main() -> None:
     request = Request(**json.loads(sys.argv[1]))
     module, _, name = request.function.partition(":")
     prepare: Prepare = getattr(import_module(module), name)
-    call = prepare(Path(request.source), Path(request.scratch))
+    call = prepare(Path(request.source), Path(request.scratch), **request.options)
     Path(request.result).write_text(json.dumps(asdict(measure(call, again=request.again))))
 
 
 def measure(call: Timed, *, again: bool) -> Measured:
     """Call once for time and memory, and, if asked for, again for time alone."""
-    before = memory_of()
+    before, traffic = memory_of(), traffic_of()
     reset_peak()
     cpu, start = time.process_time(), time.monotonic()
     outcome = call()
     end, cpu = time.monotonic(), time.process_time() - cpu
-    after = memory_of()
+    after, traffic, device = memory_of(), traffic_of() - traffic, device_memory()
+    seen = {**outcome.seen, **outcome.check()}
+    del outcome  # what is called again starts with free memory, as the first call did
     return Measured(
         start=start,
         end=end,
@@ -97,7 +109,11 @@ def measure(call: Timed, *, again: bool) -> Measured:
         baseline=before.private,
         private=after.private - before.private,
         peak=max(after.peak - before.resident, 0),
-        seen=outcome.seen,
+        read=traffic.read,
+        disk=traffic.disk,
+        device=None if device is None else device.device,
+        pinned=None if device is None else device.pinned,
+        seen=seen,
     )
 
 

@@ -17,6 +17,7 @@ from weighbridge.converters import (
     dtypes,
     filetypes,
     general,
+    imatrix,
     originals,
     recipes,
     tokenizers,
@@ -29,8 +30,11 @@ from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
+    import os
+
     from weighbridge.arch import Arch
     from weighbridge.encoding import Encoding
+    from weighbridge.importance import ImportanceMatrix
     from weighbridge.metadata import Metadata, Value
     from weighbridge.model import Config
     from weighbridge.recipe import Recipe
@@ -104,9 +108,17 @@ class GgufDialect(Dialect):
             }
         return translated
 
-    def recipe(self, name: str, *, pure: bool = False) -> Recipe | None:
+    def recipe(self, name: str, *, pure: bool = False, weighted: bool = False) -> Recipe | None:
         """Return a file type of llama-quantize; see `filetypes`."""
-        return filetypes.file_type(name, pure=pure)
+        return filetypes.file_type(name, pure=pure, weighted=weighted)
+
+    def importance(self, path: str | os.PathLike[str]) -> ImportanceMatrix:
+        """Read what llama-imatrix writes; see `imatrix`."""
+        return imatrix.read(path)
+
+    def weighed(self, model: Model, matrix: ImportanceMatrix) -> Model:
+        """Return the model with the key-values ``quantize.imatrix.*``."""
+        return replace(model, metadata={**model.metadata, **imatrix.metadata(matrix)})
 
     def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
         """Return how llama.cpp's converter would store a tensor; see `recipes.encoding`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from weighbridge.candidates import quantize_error
     from weighbridge.coding import decode, encode
     from weighbridge.compare import diff
+    from weighbridge.engine.torch_types import as_torch
     from weighbridge.errors import (
         AlreadyExists,
         Error,
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
         InvalidPlan,
         MissingDependency,
         NotFound,
+        OutOfMemory,
         Unsupported,
     )
     from weighbridge.model import Model
+    from weighbridge.modules import load_into
+    from weighbridge.parts import blocks_to_parts, decode_parts, encode_parts, parts_to_blocks
     from weighbridge.steps import Plan
     from weighbridge.tensor import Tensor
     from weighbridge.verification import verify
@@ -35,6 +39,7 @@ _HOMES = {
     "candidates": ("quantize_error",),
     "coding": ("decode", "encode"),
     "compare": ("diff",),
+    "engine.torch_types": ("as_torch",),
     "errors": (
         "AlreadyExists",
         "Error",
@@ -43,9 +48,12 @@ _HOMES = {
         "InvalidPlan",
         "MissingDependency",
         "NotFound",
+        "OutOfMemory",
         "Unsupported",
     ),
     "model": ("Model",),
+    "modules": ("load_into",),
+    "parts": ("blocks_to_parts", "decode_parts", "encode_parts", "parts_to_blocks"),
     "steps": ("Plan",),
     "tensor": ("Tensor",),
     "verification": ("verify",),
@@ -64,16 +72,23 @@ __all__ = [
     "MissingDependency",
     "Model",
     "NotFound",
+    "OutOfMemory",
     "Plan",
     "Tensor",
     "Unsupported",
+    "as_torch",
+    "blocks_to_parts",
     "convert",
     "decode",
+    "decode_parts",
     "diff",
     "encode",
+    "encode_parts",
     "load",
     "load_file",
+    "load_into",
     "open",
+    "parts_to_blocks",
     "plan",
     "quantize_error",
     "save_file",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from weighbridge.engine.write import Result
     from weighbridge.format import Format
     from weighbridge.steps import Plan
-    from weighbridge.tensor import Tensor
+    from weighbridge.tensor import Lazy, Tensor
 
     AnyPath = str | os.PathLike[str]
 
@@ -49,8 +49,9 @@ def sniff(path: AnyPath) -> Format:
     if not place.exists():
         raise NotFound("there is no such file or directory", rule="not-found", path=place)
     head = b"" if place.is_dir() else _head(File(place))
-    formats = registry.formats()
-    for container in formats.values():
+    # The format that the suffix names comes first: the others need not be imported then.
+    for name in sorted(registry.found("formats"), key=lambda name: place.suffix != f".{name}"):
+        container: Format = registry.load("formats", name)
         if container.sniff(place, head):
             return container
     raise InvalidFile(
@@ -58,7 +59,7 @@ def sniff(path: AnyPath) -> Format:
         rule="unknown-format",
         path=place,
         got="a directory" if place.is_dir() else f"the first bytes {head[:8]!r}",
-        expected=f"one of {', '.join(sorted(f.title for f in formats.values()))}",
+        expected=f"one of {', '.join(sorted(each.title for each in registry.formats().values()))}",
     )
 
 
@@ -102,6 +103,7 @@ def plan(
     quantize: str | None = None,
     pure: bool = False,
     tensor_types: Mapping[str, str] | None = None,
+    imatrix: AnyPath | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
     shard_size: int | str | None = None,
@@ -117,10 +119,13 @@ def plan(
             Hugging Face directory.
         dtype: the dtype of all floating-point weights: ``float32``, ``bfloat16``, ``float16``.
         quantize: a file type of llama-quantize, which may give each tensor its own encoding
-            (``Q4_K_M``, ``Q8_0``), or an encoding for all matrices (``F16``, ``NVFP4``).
+            (``Q4_K_M``, ``Q8_0``), or an encoding for all matrices (``F16``, ``NVFP4``); for a
+            checkpoint directory also ``fp8``, in blocks of 128x128.
         pure: whether all matrices get the file type's main encoding.
         tensor_types: regular expression for tensor names of the target -> encoding of the matrices
             in whose names it is found; the first counts.
+        imatrix: an importance matrix, as llama-imatrix writes them (GGUF or ``.dat``): how much
+            each column of the matrices counts when they are quantised.
         weights_only: move tensors under their own names, without config, tokenizer or family.
         overwrite: whether an existing target may be replaced. Of a symbolic link only the link is:
             what it points to stays as it is.
@@ -141,6 +146,7 @@ def plan(
         quantize=quantize,
         pure=pure,
         tensor_types=tuple((tensor_types or {}).items()),
+        imatrix=None if imatrix is None else str(imatrix),
         weights_only=weights_only,
         overwrite=overwrite,
         layout=LayoutOptions(size, external),
@@ -178,46 +184,91 @@ def convert(
 
 def load(
     path: AnyPath,
+    device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     *,
-    memory: int | str = "1GB",
+    names: str = "hf",
+    backend: str = "auto",
     threads: int | None = None,
+    memory: int | str = "200MB",
+    progress: bool | Progress = False,
 ) -> dict[str, torch.Tensor]:
-    """Load a model's weights under Hugging Face's names, from any format.
+    """Load a model's weights, from any format, to the CPU or a GPU.
 
-    Dense tensors are views of the file, not copies, where the file aligns them, as GGUF and
-    safetensors do; quantised ones are decoded. Writing to a view does not change the file.
+    On the CPU dense tensors are views of the file, not copies, where the file aligns them, as GGUF
+    and safetensors do, and does not lie on a network file system; what was chosen for each file,
+    and why, is logged as information by ``weighbridge.load``. Writing to a view does not change
+    the file. Quantised tensors are decoded.
+
+    To a GPU bytes go as they are stored, through a ring of at most 256 MB of pinned memory, and are
+    decoded there; what it cannot decode is decoded by the CPU on the way. No tensor is ever whole
+    in the CPU's memory.
 
     Args:
-        path: a file or a checkpoint directory.
+        path: a file, an index of shards, or a checkpoint directory.
+        device: ``cpu``, ``cuda``, ``cuda:1``.
         dtype: the dtype of all floating-point tensors; None keeps a dense tensor's own and gives
             float32 for a quantised one.
+        names: ``hf`` for Hugging Face's names and shapes, ``source`` for the file's own.
+        backend: ``mmap`` for views, ``pread`` to read everything into memory with several threads,
+            ``auto`` to go by the file system.
+        threads: how many threads read and decode; None takes one for each core.
         memory: the most memory to use beside the result.
-        threads: how many threads decode.
+        progress: True shows a bar; a function is told of every piece.
 
     Raises:
         InvalidPlan: when the weights cannot be named, as for a GGUF of an unknown family.
-        MissingDependency: when torch is not installed.
+        InvalidInput: (rules ``names``, ``backend``, ``device``, ``threads``, ``memory``) for
+            arguments that cannot be, (rule ``overflow``) for a number that has no place in `dtype`.
+        Unsupported: (rule ``device``) for a device that is not supported, or without CUDA, (rule
+            ``torch-dtype``) for a tensor of a type that torch does not have.
+        OutOfMemory: (rule ``memory``) naming the tensor that does not fit, its size, and what is
+            free.
+        MissingDependency: (rule ``torch``) when torch is not installed.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = folder.name + "/x.safetensors"
+        >>> _ = save_file({"weight": np.ones((1, 2), np.float32)}, path)
+        >>> load(path, dtype="bfloat16")
+        {'weight': tensor([[1., 1.]], dtype=torch.bfloat16)}
+        >>> folder.cleanup()
     """
-    from weighbridge.engine.load import load_tensors
+    from weighbridge.engine.device import device_of
+    from weighbridge.engine.load import Options, load_tensors, requested
 
-    report = Report()
+    place = device_of(device)
+    options = Options(backend, memory, threads, progress)
     with open(path) as model:
-        named = canonical(model, report, weights_only=True)
-        if report.problems:
-            raise InvalidPlan(report.problems)
-        return load_tensors(named.tensors, _dtype_name(dtype), memory=memory, threads=threads)
+        tensors = named_tensors(model, names)
+        return load_tensors(requested(tensors, _dtype_name(dtype)), place, options)
 
 
-def load_file(path: AnyPath) -> dict[str, torch.Tensor]:
+def named_tensors(model: Model, names: str) -> Mapping[str, Lazy]:
+    """Return a model's tensors under Hugging Face's names (``hf``), or their own (``source``).
+
+    Raises:
+        InvalidPlan: when they cannot be named.
+        InvalidInput: (rule ``names``) for another word.
+    """
+    if names not in {"hf", "source"}:
+        raise InvalidInput("is no kind of names", rule="names", got=names, expected="hf or source")
+    if names == "source":
+        return model.tensors
+    report = Report()
+    named = canonical(model, report, weights_only=True)
+    if report.problems:
+        raise InvalidPlan(report.problems)
+    return named.tensors
+
+
+def load_file(path: AnyPath, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
     """Load a file's tensors under their own names, as `safetensors.torch.load_file` does.
 
-    Any format will do; quantised tensors are decoded to float32.
+    Any format will do; quantised tensors are decoded to float32. `load` says the rest.
     """
-    from weighbridge.engine.load import load_tensors
-
-    with open(path) as model:
-        return load_tensors(model.tensors)
+    return load(path, device, names="source")
 
 
 def save_file(
@@ -242,7 +293,7 @@ def save_file(
 
 def _in_memory(name: str, values: Any) -> Tensor:
     if hasattr(values, "detach"):
-        from weighbridge.engine.load import from_torch
+        from weighbridge.engine.torch_types import from_torch
 
         return from_torch(name, values)
     if not isinstance(values, np.ndarray | np.generic):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weighbridge import kernels
+from weighbridge import kernels, registry
 from weighbridge import region as regions
 from weighbridge.api import open as open_model
 from weighbridge.codecs import encodable_weights
@@ -23,6 +23,7 @@ from weighbridge.errors import InvalidInput
 from weighbridge.figures import Distance, distance
 from weighbridge.model import Model
 from weighbridge.tensor import whole_rows
+from weighbridge.weigh import check_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.api import AnyPath
     from weighbridge.encoding import Encoding
     from weighbridge.engine.progress import Progress
+    from weighbridge.importance import Importance
     from weighbridge.region import Region, Shape
     from weighbridge.tensor import Lazy
 
@@ -44,7 +46,11 @@ PIECE = 1 << 18
 BYTES_PER_VALUE = 64
 """What a value costs while it is measured: decoded, encoded, decoded again, and as doubles."""
 
-MISFITS = {"not-finite": "not finite", "overflow": "out of range"}
+MISFITS = {
+    "not-finite": "not finite",
+    "overflow": "out of range",
+    "importance": "no importance",
+}
 """What is said of numbers that an encoder refuses, by the rule that it names."""
 
 DOES_NOT_FIT = "does not fit"
@@ -61,7 +67,8 @@ class Candidate:
         nbytes: the bytes that they take.
         distance: how far their numbers are from what comes back.
         problem: why it cannot hold the tensor: ``does not fit`` where the rows are no whole
-            number of blocks, ``not finite`` or ``out of range`` where its encoder refuses numbers.
+            number of blocks, ``not finite`` or ``out of range`` where its encoder refuses numbers,
+            ``no importance`` where it does not without importance weights.
     """
 
     encoding: Encoding
@@ -104,12 +111,14 @@ class Measured:
         shape: its shape.
         encoding: how it is stored.
         candidates: one for each encoding that was asked for, in that order.
+        weighted: whether the importance matrix has an entry for it.
     """
 
     name: str
     shape: Shape
     encoding: Encoding
     candidates: tuple[Candidate, ...]
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ def quantize_error(
     source: AnyPath | Model,
     types: Sequence[str],
     *,
+    imatrix: AnyPath | None = None,
     tensors: str | None = None,
     threads: int | None = None,
     progress: bool | Progress = False,
@@ -146,6 +156,8 @@ def quantize_error(
         source: a path, or an opened model.
         types: the encodings to try: ``["Q4_K", "Q8_0"]``. The one that a tensor has already
             changes nothing, as in a conversion.
+        imatrix: an importance matrix, of a source in GGUF: the encoders mind it, the figures are
+            those of all numbers alike.
         tensors: a regular expression that is searched for in the source's tensor names; None
             measures all matrices.
         threads: how many threads work; None takes one for each core.
@@ -154,8 +166,11 @@ def quantize_error(
     Raises:
         InvalidInput: (rule ``types``) without any encoding, (rule ``encoding``) for one that is not
             of floating-point numbers, (rule ``pattern``) for a pattern that is no regular
-            expression, (rule ``no-matrix``) when no matrix is found.
-        Unsupported: (rules ``unknown-encoding``, ``no-encoder``) for an encoding.
+            expression, (rule ``no-matrix``) when no matrix is found, (rule ``importance``) for an
+            importance matrix of another model.
+        InvalidFile: for what is no importance matrix.
+        Unsupported: (rules ``unknown-encoding``, ``no-encoder``) for an encoding, (rule
+            ``importance``) for an importance matrix where the source is not in GGUF.
 
     Example:
         >>> import numpy as np, tempfile, weighbridge as wb
@@ -170,11 +185,15 @@ def quantize_error(
         Q4_K 0 nan
         >>> folder.cleanup()
     """
-    encodings = _asked(types)
+    encodings = _asked(types, weighted=imatrix is not None)
     bounds = budget(None, threads)
     with _opened(source) as model:
         matrices = _matrices(model, tensors)
-        work = {name: _jobs(name, tensor, encodings) for name, tensor in matrices.items()}
+        weights = _importance(model, imatrix, matrices)
+        work = {
+            name: _jobs(name, tensor, encodings, weights.get(name))
+            for name, tensor in matrices.items()
+        }
         jobs = [job for parts in work.values() for job in parts]
         total = sum(job.nbytes for job in jobs)
         with reporter(progress, "measuring") as tell, workers(None, bounds) as pool:
@@ -182,20 +201,36 @@ def quantize_error(
     return QuantizeErrors(
         tuple(
             Measured(
-                name, tensor.shape, tensor.encoding, _candidates(tensor, encodings, work[name])
+                name,
+                tensor.shape,
+                tensor.encoding,
+                _candidates(tensor, encodings, work[name]),
+                name in weights,
             )
             for name, tensor in matrices.items()
         )
     )
 
 
-def _asked(types: Sequence[str]) -> tuple[Encoding, ...]:
+def _asked(types: Sequence[str], *, weighted: bool) -> tuple[Encoding, ...]:
     """Return each encoding once, in the order in which they are named."""
     if isinstance(types, str) or not types:
         raise InvalidInput(
             "name the encodings to try", rule="types", got=types, expected="as Q4_K,Q8_0"
         )
-    return tuple(dict.fromkeys(encodable_weights(name) for name in types))
+    return tuple(dict.fromkeys(encodable_weights(name, weighted=weighted) for name in types))
+
+
+def _importance(
+    model: Model, path: AnyPath | None, matrices: Mapping[str, Lazy]
+) -> Mapping[str, Importance]:
+    """Return the importance of the matrices that have an entry."""
+    if path is None:
+        return {}
+    matrix = registry.dialect(model.dialect).importance(path)
+    check_entries(model.tensors, matrix)
+    found = {name: matrix.of(name, tensor.shape) for name, tensor in matrices.items()}
+    return {name: importance for name, importance in found.items() if importance}
 
 
 @contextmanager
@@ -247,6 +282,7 @@ class _Job:
         tensor: where the numbers come from.
         region: which of them.
         units: for each axis, the length that a cut must be a multiple of.
+        importance: how much each column counts; then all cuts are between rows.
         found: the figures of each encoding so far.
     """
 
@@ -254,6 +290,7 @@ class _Job:
     tensor: Lazy
     region: Region
     units: tuple[int, ...]
+    importance: Importance | None
     found: dict[Encoding, Figures]
 
     @property
@@ -271,17 +308,22 @@ class _Job:
         """Measure, and return the number of bytes."""
         with concerning(self.name, self.tensor):
             for tile in regions.tiles(regions.extent(self.region), PIECE, self.units):
-                numbers = self.tensor.compute(_within(self.region, tile))
+                place = _within(self.region, tile)
+                numbers = self.tensor.compute(place)
+                weights = self.importance.of(place) if self.importance else None
                 for encoding, before in self.found.items():
                     if isinstance(before, Distance):
-                        self.found[encoding] = _added(before, self._tried(numbers, encoding))
+                        figures = self._tried(numbers, encoding, weights)
+                        self.found[encoding] = _added(before, figures)
         return self.nbytes
 
-    def _tried(self, numbers: NDArray[Any], encoding: Encoding) -> Figures:
+    def _tried(
+        self, numbers: NDArray[Any], encoding: Encoding, weights: NDArray[Any] | None
+    ) -> Figures:
         if encoding == self.tensor.encoding:
             return distance(numbers, numbers)
         try:
-            data = {DATA: kernels.encode(encoding, numbers)}
+            data = {DATA: kernels.encode(encoding, numbers, weights)}
         except InvalidInput as error:
             if error.rule not in MISFITS:
                 raise
@@ -289,14 +331,17 @@ class _Job:
         return distance(numbers, kernels.decode(encoding, data, numbers.shape, None))
 
 
-def _jobs(name: str, tensor: Lazy, encodings: Sequence[Encoding]) -> list[_Job]:
+def _jobs(
+    name: str, tensor: Lazy, encodings: Sequence[Encoding], importance: Importance | None
+) -> list[_Job]:
     fitting = [encoding for encoding in encodings if _fits(tensor, encoding)]
     if not fitting:
         return []
     grains = (encoding.grain for encoding in (tensor.encoding, *fitting))
-    units = (*tensor.units()[:-1], math.lcm(tensor.units()[-1], *grains))
+    last = tensor.shape[-1] if importance else math.lcm(tensor.units()[-1], *grains)
+    units = (*tensor.units()[:-1], last)
     return [
-        _Job(name, tensor, region, units, {encoding: Distance() for encoding in fitting})
+        _Job(name, tensor, region, units, importance, {each: Distance() for each in fitting})
         for region in regions.tiles(tensor.shape, JOB, units)
     ]
 

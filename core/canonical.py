@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge import packing
 from weighbridge.dialect import Dialect, DialectOptions
 from weighbridge.encoding import DTYPE_NAMES, Dense
 from weighbridge.model import HUGGING_FACE
@@ -14,6 +15,7 @@ from weighbridge.registry import dialect
 if TYPE_CHECKING:
     from weighbridge.encoding import Encoding
     from weighbridge.model import Model
+    from weighbridge.recipe import Recipe
     from weighbridge.report import Report
     from weighbridge.tensor import Lazy
 
@@ -22,19 +24,24 @@ TORCH_NAMES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bf
 
 
 class HuggingFaceDialect(Dialect):
-    """The dialect that all others are translated to: the identity."""
+    """The dialect that all others are translated to: the identity, but for packed weights."""
 
     name = HUGGING_FACE
 
     def to_canonical(self, model: Model, report: Report, *, weights_only: bool = False) -> Model:
-        """Return the model itself."""
-        del report, weights_only
-        return model
+        """Return the model itself, with each quantised weight of a checkpoint as one tensor."""
+        del weights_only
+        return packing.unpacked(model, report)
 
     def from_canonical(self, model: Model, report: Report, options: DialectOptions) -> Model:
         """Return the model itself."""
         del report, options
         return model
+
+    def recipe(self, name: str, *, pure: bool = False, weighted: bool = False) -> Recipe | None:
+        """Return a way to quantise checkpoints, as ``fp8``: one for all matrices, unweighted."""
+        del pure, weighted
+        return packing.recipe(name)
 
     def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:
         """Return what is wanted, or the tensor's own encoding."""

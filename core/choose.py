@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 from weighbridge import kernels, registry
 from weighbridge.codecs import encodable_weights
-from weighbridge.encoding import DENSE, Dense, Encoding, dense, is_float
+from weighbridge.encoding import DENSE, Dense, Encoding, Scaled, dense, is_float
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.model import HUGGING_FACE
+from weighbridge.parted import has_parts
 from weighbridge.recode import recode
 from weighbridge.text import counted
+from weighbridge.weigh import check_entries, importance_of, note_importance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from weighbridge.dialect import Dialect
     from weighbridge.format import Format
+    from weighbridge.importance import ImportanceMatrix
     from weighbridge.model import Model
     from weighbridge.recipe import Recipe
     from weighbridge.report import Report
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 
 WIDER = {True: ("bf16", "f16", "f32", "f64"), False: ("i8", "i16", "i32", "i64")}
 """What numbers become, without loss, in a format that lacks their encoding: floats, and others."""
+
+PLAIN = DENSE["bf16"]
+"""What most quantised weights of several parts become: as the models that they are made from."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Wanted:
         encoding: of all matrices; with a dtype, of all tensors.
         recipe: chooses for each tensor.
         overrides: what a name is searched for, and the encoding of the matrices where it is found.
+        importance: how much the columns of matrices count.
         matrices: whether tensors that are no matrices, or whose rows do not fit, are left alone.
         by_dialect: whether the dialect has a say.
     """
@@ -43,6 +52,7 @@ class Wanted:
     encoding: Encoding | None = None
     recipe: Recipe | None = None
     overrides: tuple[tuple[re.Pattern[str], Encoding], ...] = ()
+    importance: ImportanceMatrix | None = None
     matrices: bool = False
     by_dialect: bool = True
 
@@ -51,32 +61,58 @@ class Wanted:
         """Return the encodings that a wish names.
 
         Raises:
-            InvalidInput: (rule ``options``) when a dtype and a quantisation are given, (rule
-                ``encoding``) for no such dtype, (rule ``tensor-type``) for no regular expression.
+            InvalidInput: (rule ``options``) when a dtype and a quantisation are given, or an
+                importance matrix and nothing to quantise, (rule ``encoding``) for no such dtype,
+                (rule ``tensor-type``) for no regular expression, (rule ``importance``) for what
+                is made with an importance matrix only.
+            InvalidFile, NotFound: for what is no importance matrix.
             Unsupported: (rules ``unknown-encoding``, ``no-encoder``, ``encoding-unsupported``) for
                 one that cannot be written.
         """
         if wish.dtype and wish.quantize:
             raise InvalidInput("give a dtype or a quantisation, not both", rule="options")
+        dialect = registry.dialect(container.dialect)
+        weighted = wish.imatrix is not None
         recipe = None
         if wish.quantize and not wish.weights_only:
-            recipe = registry.dialect(container.dialect).recipe(wish.quantize, pure=wish.pure)
+            recipe = dialect.recipe(wish.quantize, pure=wish.pure, weighted=weighted)
+        if recipe and container.dialect == HUGGING_FACE and not container.directory:
+            raise Unsupported(
+                f"{wish.quantize} is written into a checkpoint directory alone",
+                rule="encoding-unsupported",
+                got=container.title,
+                hint="config.json says how its weights are stored",
+            )
         encoding = None if recipe else _named(wish)
         overrides = tuple(
-            (_pattern(text), encodable_weights(name)) for text, name in wish.tensor_types
+            (_pattern(text), encodable_weights(name, weighted=weighted))
+            for text, name in wish.tensor_types
         )
         for one in (*([encoding] if encoding else []), *(given for _, given in overrides)):
             if one.name not in container.encodings:
                 raise _not_storable(container, one)
+        importance = _importance(wish, dialect)
         matrices = bool(wish.quantize and wish.weights_only)
-        return cls(encoding, recipe, overrides, matrices, not wish.weights_only)
+        return cls(encoding, recipe, overrides, importance, matrices, not wish.weights_only)
+
+
+def _importance(wish: Wish, dialect: Dialect) -> ImportanceMatrix | None:
+    if wish.imatrix is None:
+        return None
+    if not wish.quantize and not wish.tensor_types:
+        raise InvalidInput(
+            "an importance matrix is of use only where something is quantised",
+            rule="options",
+            hint="say with --quantize what is wanted",
+        )
+    return dialect.importance(wish.imatrix)
 
 
 def _named(wish: Wish) -> Encoding | None:
     if wish.dtype:
         return encodable_weights(dense(wish.dtype))
     if wish.quantize:
-        return encodable_weights(wish.quantize)
+        return encodable_weights(wish.quantize, weighted=wish.imatrix is not None)
     return None
 
 
@@ -92,22 +128,36 @@ def _pattern(text: str) -> re.Pattern[str]:
 def encoded(model: Model, container: Format, wanted: Wanted, report: Report) -> Model:
     """Return the model with every tensor in the encoding that it will be stored in."""
     dialect = registry.dialect(container.dialect)
+    if wanted.recipe and not report.problems:
+        with report.collect():
+            model = wanted.recipe.packed(model)
     chosen = dict(wanted.recipe.encodings(model)) if wanted.recipe else {}
     chosen |= _overridden(model, wanted, report)
     tensors: dict[str, Lazy] = {}
     for name, tensor in model.tensors.items():
-        asked = chosen.get(name) or _asked(tensor, wanted)
+        asked = chosen.get(name) or _asked(tensor, wanted) or _of_parts(tensor, container)
         with report.collect(name):
             encoding = asked or tensor.encoding
             if wanted.by_dialect:
                 encoding = dialect.encoding(name, tensor, asked)
-            tensors[name] = recode(tensor, _storable(tensor, encoding, asked, container))
+            stored = _storable(tensor, encoding, asked, container)
+            weights = importance_of(name, tensor, stored, wanted.importance, wanted.recipe)
+            tensors[name] = recode(tensor, stored, importance=weights)
     _note_changes(model.tensors, tensors, report)
+    if wanted.importance:
+        with report.collect():
+            check_entries(model.tensors, wanted.importance)
+        note_importance(tensors, wanted.importance, report)
     recoded = replace(model, tensors=tensors)
-    if not wanted.by_dialect:
-        return recoded
-    completed = dialect.complete(recoded)
-    return wanted.recipe.label(completed) if wanted.recipe else completed
+    return _labelled(recoded, dialect, wanted) if wanted.by_dialect else recoded
+
+
+def _labelled(model: Model, dialect: Dialect, wanted: Wanted) -> Model:
+    """Return the model with what it says of its encodings."""
+    labelled = dialect.complete(model)
+    if wanted.recipe:
+        labelled = wanted.recipe.label(labelled)
+    return dialect.weighed(labelled, wanted.importance) if wanted.importance else labelled
 
 
 def _overridden(model: Model, wanted: Wanted, report: Report) -> dict[str, Encoding]:
@@ -132,6 +182,20 @@ def _asked(tensor: Lazy, wanted: Wanted) -> Encoding | None:
         return None
     matrix = tensor.ndim > 1 and wanted.encoding.fits(tensor.shape)
     return wanted.encoding if matrix or not wanted.matrices else None
+
+
+def _of_parts(tensor: Lazy, container: Format) -> Encoding | None:
+    """Return what quantised weights of several parts become where nobody asks for anything.
+
+    They stay as they are where blocks of the container hold the same numbers in as many bytes.
+    """
+    if not isinstance(tensor.encoding, Scaled):
+        return PLAIN if has_parts(tensor) else None
+    from weighbridge.kernels.repack import pair_of  # only such weights need it
+
+    pair = pair_of(tensor.encoding)
+    kept = pair and pair.blocked.name in container.encodings and pair.blocked.fits(tensor.shape)
+    return pair.blocked if pair and kept else PLAIN
 
 
 def _storable(

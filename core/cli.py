@@ -1,4 +1,4 @@
-"""The command: inspect, convert, diff, verify, quantize-error, formats.
+"""The command: inspect, convert, diff, verify, quantize-error, formats, bench.
 
 Exit codes: 0 when all went well, 1 when a comparison failed, 2 for bad input, 130 when it was
 interrupted; a traceback is a bug.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import weighbridge
-from weighbridge import show
+from weighbridge import registry, show
 from weighbridge.errors import Error, InvalidInput, InvalidPlan, SystemRefusal
 from weighbridge.steps import problem_json
 
@@ -114,6 +114,10 @@ def convert(
             help="Another encoding for matrices whose names hold a regular expression; repeatable.",
         ),
     ] = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An importance matrix, as llama-imatrix writes it."),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(metavar="TYPE", help="The dtype of all weights: float32, bfloat16, float16."),
@@ -162,6 +166,7 @@ def convert(
             quantize=quantize,
             pure=pure,
             tensor_types=_tensor_types(tensor_type or []),
+            imatrix=imatrix,
             dtype=dtype,
             weights_only=weights_only,
             overwrite=overwrite,
@@ -267,6 +272,10 @@ def quantize_error(
     types: Annotated[
         str, typer.Option(metavar="TYPES", help="The encodings to try, as Q4_K,Q5_K,Q8_0.")
     ],
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An importance matrix, where the source is GGUF."),
+    ] = None,
     tensor: Annotated[
         str | None,
         typer.Option(
@@ -285,7 +294,12 @@ def quantize_error(
     with _reporting(as_json):
         asked = [name.strip() for name in types.split(",") if name.strip()]
         found = weighbridge.quantize_error(
-            source, asked, tensors=tensor, threads=threads, progress=not as_json
+            source,
+            asked,
+            imatrix=imatrix,
+            tensors=tensor,
+            threads=threads,
+            progress=not as_json,
         )
         if as_json:
             _print_json(show.quantize_errors_json(found))
@@ -301,6 +315,22 @@ def formats(as_json: Json = False) -> None:
             _print_json(show.formats_json())
         else:
             show.print_formats()
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def bench(context: typer.Context) -> None:
+    """Measure how fast models load, beside other tools."""
+    with _reporting(as_json=False):
+        command = registry.load("commands", "bench")
+        code = command(context.args, prog_name=context.command_path, standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
 
 
 def _print_json(document: Any) -> None:

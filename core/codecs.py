@@ -64,13 +64,13 @@ def encodable(encoding: str | Encoding, *, weighted: bool = False) -> Encoding:
     return found.encoding
 
 
-def encodable_weights(encoding: str | Encoding) -> Encoding:
+def encodable_weights(encoding: str | Encoding, *, weighted: bool = False) -> Encoding:
     """Return an encoding that weights can be encoded to: as `encodable`, but of floats only.
 
     Raises:
         InvalidInput: (rule ``encoding``) for one of integers or complex numbers.
     """
-    found = encodable(encoding)
+    found = encodable(encoding, weighted=weighted)
     if not is_float(found):
         raise InvalidInput("is not a dtype of weights", rule="encoding", got=encoding)
     return found

@@ -19,6 +19,7 @@ from weighbridge.engine.write import run_jobs, workers
 from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.kernels.dense import dense_of
 from weighbridge.kernels.importance import checked, matrices
+from weighbridge.placing import decode_there, encode_there, octets_there, place_of
 from weighbridge.tensor import whole_rows
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def encode(
     encoding: str | Encoding,
     importance: Array | torch.Tensor | None = None,
     *,
+    device: str | torch.device | None = None,
     threads: int | None = None,
-) -> Octets:
+) -> Any:
     """Encode numbers, row by row, with the bytes that ggml gives for its own types.
 
     Args:
@@ -56,10 +58,14 @@ def encode(
             as experts are, they may be of shape ``values.shape[:-2] + (n,)``. ggml demands them
             for IQ2_XXS, IQ2_XS and IQ1_S; where it makes no use of them, as in Q8_0, MXFP4 and
             the casts, they change nothing.
+        device: where to work: ``cpu``, ``cuda``, ``cuda:1``. By default where `values` are. The
+            bytes are the same. What has no kernel on a GPU (float64, importance, a few encodings)
+            is encoded on the CPU and copied. Speed on a GPU has not been measured.
         threads: how many threads work; None takes one for each core.
 
     Returns:
-        The rows as bytes: uint8 of shape ``(..., bytes of a row)``.
+        The rows as bytes: uint8 of shape ``(..., bytes of a row)``. An array from the CPU, a torch
+        tensor on a GPU.
 
     Raises:
         InvalidInput: (rule ``overflow``) for a number that is out of the encoding's range, (rule
@@ -67,7 +73,8 @@ def encode(
             ``dtype`` or ``shape``) when `values` are no rows of numbers, (rule ``importance``)
             when weights are missing, of another shape, negative or not finite.
         Unsupported: (rule ``unknown-encoding``, ``no-encoder``) for an encoding that cannot be
-            made, (rule ``block-size``) when the rows are no whole number of its blocks.
+            made, (rule ``block-size``) when the rows are no whole number of its blocks, (rule
+            ``device``) when there is no such device.
 
     Example:
         >>> rows = np.linspace(-1, 1, 512, dtype=np.float32).reshape(2, 256)
@@ -85,6 +92,10 @@ def encode(
         True
     """
     target = encodable(encoding, weighted=importance is not None)
+    place = place_of(values, device)
+    if place is not None:
+        on_cpu = partial(encode, values, target, importance, device="cpu", threads=threads)
+        return encode_there(place, values, target, on_cpu, weighted=importance is not None)
     numbers = _numbers(values)
     shape = numbers.shape
     packed = np.empty((*shape[:-1], _row_bytes(target, shape)), np.uint8)
@@ -103,8 +114,9 @@ def decode(
     shape: Sequence[int] | None = None,
     dtype: str | type | np.dtype[Any] | torch.dtype | None = "float32",
     *,
+    device: str | torch.device | None = None,
     threads: int | None = None,
-) -> Array:
+) -> Any:
     """Decode what `encode` returns, or the bytes of a tensor from a file.
 
     Args:
@@ -113,17 +125,19 @@ def decode(
         shape: the shape of the result. By default that of `data`, its last axis decoded.
         dtype: the dtype of the result, to which numbers are rounded: ``float32``, ``bfloat16``.
             None keeps that of a dense encoding, and gives float32 for blocks.
+        device: where to work, as for `encode`: by default where `data` is.
         threads: how many threads work; None takes one for each core.
 
     Returns:
-        An array of `shape`. It is of a dtype of ml_dtypes where NumPy has none of its own.
+        An array of `shape`. It is of a dtype of ml_dtypes where NumPy has none of its own. On a
+        GPU, a torch tensor.
 
     Raises:
         InvalidInput: (rule ``part-size``) when `data` has not the bytes of that shape, or not of
             whole blocks; (rule ``overflow``) for a number that has no place in `dtype`; (rule
             ``encoding``) when there is no such dtype; (rule ``dtype``) when `data` is not bytes.
         Unsupported: (rule ``unknown-encoding``), (rule ``block-size``) when no tensor of `shape`
-            can be stored so.
+            can be stored so, (rule ``device``) when there is no such device.
 
     Example:
         >>> data = bytes.fromhex("003c") + bytes(range(32))  # a block of Q8_0: a scale of 1, codes
@@ -136,10 +150,14 @@ def decode(
 (got rows of 8 values, expected a multiple of 32) [block-size]
     """
     source = codec(encoding).encoding
-    held = _octets(data)
-    full = _inferred(held.shape, source) if shape is None else _checked_shape(shape)
-    _check_size(held.size, source, full)
+    place = place_of(data, device)
+    held: Any = _octets(data) if place is None else octets_there(place, data, lambda: _octets(data))
+    full = _inferred(tuple(held.shape), source) if shape is None else _checked_shape(shape)
+    _check_size(math.prod(held.shape), source, full)
     target = _result_dtype(source, dtype)
+    if place is not None:
+        on_cpu = partial(decode, data, source, full, target.name, device="cpu", threads=threads)
+        return decode_there(held, source, full, target, on_cpu)
     if not whole_rows(full, source):
         return kernels.decode(source, {DATA: held}, full, target)
     values = np.empty(full, target.dtype)
@@ -159,7 +177,7 @@ def decode(
 def _numbers(values: Any) -> Array:
     """Return numbers as an array with at least one axis, in this machine's order."""
     if hasattr(values, "detach"):
-        from weighbridge.engine.load import from_torch
+        from weighbridge.engine.torch_types import from_torch
 
         lazy = from_torch("values", values)
         array = lazy.values()

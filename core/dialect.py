@@ -6,8 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from weighbridge.errors import Unsupported
+
 if TYPE_CHECKING:
+    import os
+
     from weighbridge.encoding import Encoding
+    from weighbridge.importance import ImportanceMatrix
     from weighbridge.model import Model
     from weighbridge.recipe import Recipe
     from weighbridge.report import Report
@@ -51,18 +56,41 @@ class Dialect(ABC):
     def from_canonical(self, model: Model, report: Report, options: DialectOptions) -> Model:
         """Return a canonical `model` with this dialect's names, shapes and key-values."""
 
-    def recipe(self, name: str, *, pure: bool = False) -> Recipe | None:
+    def recipe(self, name: str, *, pure: bool = False, weighted: bool = False) -> Recipe | None:
         """Return the recipe of that name, None where the dialect has none.
 
         Args:
             name: what the user calls it.
             pure: whether it is to give one encoding to all matrices.
+            weighted: whether there is an importance matrix.
 
         Raises:
+            InvalidInput: (rule ``importance``) for one that is made with an importance matrix only.
             Unsupported: for one that is known and cannot be followed.
         """
-        del name, pure
+        del name, pure, weighted
         return None
+
+    def importance(self, path: str | os.PathLike[str]) -> ImportanceMatrix:
+        """Read an importance matrix whose names are those of this dialect's tensors.
+
+        Raises:
+            NotFound: (rule ``not-found``) when there is no such file.
+            InvalidFile: with the rule that the file breaks.
+            Unsupported: (rule ``importance``) where there are none for this dialect.
+        """
+        raise Unsupported(
+            "importance matrices are of GGUF's tensors",
+            rule="importance",
+            path=str(path),
+            got=f"the tensors of {self.name}",
+            hint="convert to GGUF",
+        )
+
+    def weighed(self, model: Model, matrix: ImportanceMatrix) -> Model:
+        """Return a model of this dialect with what it says of the matrix that it is made with."""
+        del matrix
+        return model
 
     @abstractmethod
     def encoding(self, name: str, tensor: Lazy, wanted: Encoding | None) -> Encoding:

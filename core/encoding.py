@@ -134,6 +134,8 @@ def blocked(name: str, values: int, fields: Sequence[tuple[object, ...]], nbytes
 class Scaled(Encoding):
     """Numbers with separate scales: ``value = (element - zero) * scale``, a scale for each block.
 
+    Where there is a scale of the scales, each is multiplied (or divided) by it first.
+
     FP8 with 128x128 blocks, MXFP4 and NVFP4 as separate tensors, and the int4 and int8 groups of
     GPTQ, AWQ and ONNX are points in this space.
 
@@ -143,6 +145,8 @@ class Scaled(Encoding):
         block: the shape of a block, aligned with the last axes; an axis shorter than its block
             has one scale. The whole tensor has one scale where `block` is empty.
         zero: how the zero points are stored, None where there are none.
+        outer: how the one scale of all scales is stored, as NVFP4 has it; None where there is none.
+        divides: whether that one divides the scales (compressed-tensors) or multiplies them.
 
     Example:
         >>> fp8 = scaled(DENSE["f8_e4m3"], DENSE["f32"], (128, 128))
@@ -154,6 +158,8 @@ class Scaled(Encoding):
     scale: Dense = field(default_factory=lambda: DENSE["f32"])
     block: Shape = ()
     zero: Dense | None = None
+    outer: Dense | None = None
+    divides: bool = False
 
     def scales_shape(self, shape: Shape) -> Shape:
         """Return the shape of the scales of a tensor of `shape`."""
@@ -165,28 +171,55 @@ class Scaled(Encoding):
         )
 
     def sizes(self, shape: Shape) -> Mapping[str, int]:
-        """Return the bytes of ``data``, ``scale`` and, where there are any, ``zero``."""
+        """Return the bytes of ``data``, ``scale`` and, where there are any, ``zero``, ``outer``."""
+        shapes = self.shapes(shape)
+        return {part: dense.nbytes(shapes[part]) for part, dense in self.parts.items()}
+
+    @property
+    def parts(self) -> Mapping[str, Dense]:
+        """How each part is stored."""
+        stored = {DATA: self.element, "scale": self.scale, "zero": self.zero, "outer": self.outer}
+        return {part: dense for part, dense in stored.items() if dense is not None}
+
+    def shapes(self, shape: Shape) -> Mapping[str, Shape]:
+        """Return the shape of each part of a tensor of `shape`.
+
+        Raises:
+            Unsupported: (rule ``block-size``) when it has fewer axes than a block.
+        """
         if len(self.block) > len(shape):
             raise Unsupported(
                 f"{self} needs at least {len(self.block)} axes", rule="block-size", got=shape
             )
         scales = self.scales_shape(shape)
-        parts = {DATA: self.element, "scale": self.scale}
-        sizes = {
-            part: dense.nbytes(shape if part == DATA else scales) for part, dense in parts.items()
-        }
-        return sizes if self.zero is None else {**sizes, "zero": self.zero.nbytes(scales)}
+        shapes = {DATA: shape, "scale": scales, "zero": scales, "outer": ()}
+        return {part: shapes[part] for part in self.parts}
 
     def nbytes(self, shape: Shape) -> int:
         """Return the bytes of all parts together."""
         return sum(self.sizes(shape).values())
 
 
-def scaled(element: Dense, scale: Dense, block: Shape, zero: Dense | None = None) -> Scaled:
-    """Return the encoding that scales blocks of `element` by `scale`."""
-    size = "x".join(map(str, block)) or "tensor"
-    name = f"{element.name}:{scale.name}:{size}" + (f":{zero.name}" if zero else "")
-    return Scaled(name, element.grain, element.grain_bytes, element, scale, block, zero)
+def scaled(
+    element: Dense,
+    scale: Dense,
+    block: Shape,
+    zero: Dense | None = None,
+    outer: Dense | None = None,
+    *,
+    divides: bool = False,
+) -> Scaled:
+    """Return the encoding that scales blocks of `element` by `scale`.
+
+    Example:
+        >>> str(scaled(DENSE["f4"], DENSE["f8_e4m3"], (1, 16), outer=DENSE["f32"]))
+        'F4:F8_E4M3:1X16:*F32'
+    """
+    name = f"{element.name}:{scale.name}:{'x'.join(map(str, block)) or 'tensor'}"
+    name += f":{zero.name}" if zero else ""
+    name += f":{'/' if divides else '*'}{outer.name}" if outer else ""
+    grain, grain_bytes = element.grain, element.grain_bytes
+    return Scaled(name, grain, grain_bytes, element, scale, block, zero, outer, divides)
 
 
 def _dense(name: str, bits: int, dtype: object) -> Dense:

@@ -135,6 +135,10 @@ class SystemRefusal(Error, OSError):
     """The operating system would not read or write: a full disk, a right that is missing."""
 
 
+class OutOfMemory(Error, MemoryError):
+    """There is no room for a tensor, on the CPU or on a device."""
+
+
 class InvalidPlan(Error, ValueError):
     """A conversion that cannot be done; `problems` holds every reason at once."""
 

@@ -11,6 +11,7 @@ from weighbridge.choose import Wanted, encoded
 from weighbridge.dialect import DialectOptions
 from weighbridge.errors import Error, InvalidInput
 from weighbridge.layout import Layout
+from weighbridge.packing import settings_of
 from weighbridge.report import Report
 from weighbridge.steps import Plan, Step
 from weighbridge.target import (
@@ -100,7 +101,8 @@ def _translated(
             report.note("dropped", "config and side files", "only the weights are moved")
         return _with_metadata(replace(source, config=None, files={}), container, report)
     if source.dialect == container.dialect:
-        return _with_metadata(source, container, report)
+        packed = wish.recodes and settings_of(source)
+        return _with_metadata(canonical(source, report) if packed else source, container, report)
     middle = canonical(source, report)
     options = DialectOptions(_name_of(source, target), wish.pre_tokenizer)
     return registry.dialect(container.dialect).from_canonical(middle, report, options)

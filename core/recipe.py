@@ -22,6 +22,15 @@ class Recipe(ABC):
         Rows that are no whole number of blocks are the dialect's business.
         """
 
+    def packed(self, model: Model) -> Model:
+        """Return the model with the weights that it stores as several tensors stored so."""
+        return model
+
+    def needs_importance(self, name: str, encoding: Encoding) -> bool:
+        """Tell whether a tensor is not to have this encoding without importance weights."""
+        del name, encoding
+        return False
+
     @abstractmethod
     def label(self, model: Model) -> Model:
         """Return the model with a key-value that names the recipe."""

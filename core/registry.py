@@ -1,4 +1,4 @@
-"""Formats, dialects, architectures, encodings and runtimes: entry points, loaded when needed."""
+"""Formats, dialects, architectures, encodings, runtimes, commands: entry points, loaded late."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from weighbridge.dialect import Dialect
     from weighbridge.format import Format
     from weighbridge.kernels.codec import Codec
+    from weighbridge.packing import Packing
     from weighbridge.runtimes.base import Runtime
 
 
@@ -85,6 +86,11 @@ def architectures() -> Mapping[str, Arch]:
 def runtimes() -> Mapping[str, Runtime]:
     """Return every runtime by name."""
     return all_of("runtimes")
+
+
+def packings() -> Mapping[str, Packing]:
+    """Return every way to store quantised weights, by its ``quant_method``."""
+    return all_of("packings")
 
 
 def encodings() -> Mapping[str, Codec]:

@@ -14,6 +14,7 @@ import typer
 from weighbridge import registry
 from weighbridge.errors import escaped, printable
 from weighbridge.metadata import Value
+from weighbridge.packing import settings_of
 from weighbridge.sizes import human
 from weighbridge.text import columns, counted
 
@@ -101,9 +102,11 @@ def _sections(model: Model, *, tensors: bool) -> Mapping[str, list[str]]:
     config = model.config or {}
     classes = config.get("architectures")
     names = classes if isinstance(classes, list) else [config.get("model_type", "unknown")]
+    packed = settings_of(model)
     return {
         "metadata": [_key_value(key, value) for key, value in model.metadata.items()],
         "architecture": [", ".join(map(printable, names))] if model.config else [],
+        "quantised": [printable(packed.get("quant_method"))] if packed else [],
         "graph": _graph(model),
         "side files": _wrapped([printable(name) for name in model.files]),
         "tensors": _tensors(model) if tensors else [],
@@ -411,6 +414,9 @@ def print_quantize_errors(found: QuantizeErrors) -> None:
     ]
     print_lines([*columns([("tensor", "shape", "type", *figures), *rows], right=[3, 4, 5, 6]), ""])
     count = len(found.tensors)
+    weighted = sum(measured.weighted for measured in found.tensors)
+    if weighted:
+        print_lines([f"with importance: {weighted} of {count} matrices", ""])
     totals = [
         (str(total.encoding), f"{total.tensors}/{count}", *_candidate(total)[1:])
         for total in found.total
@@ -443,6 +449,7 @@ def quantize_errors_json(found: QuantizeErrors) -> dict[str, Any]:
                 "name": measured.name,
                 "shape": list(measured.shape),
                 "encoding": measured.encoding.name,
+                "weighted": measured.weighted,
                 "candidates": [
                     {**_candidate_json(candidate), "problem": candidate.problem}
                     for candidate in measured.candidates

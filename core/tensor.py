@@ -270,15 +270,37 @@ class Tensor(Lazy):
         """Read and decode the values of a region."""
         from weighbridge import kernels  # the codecs are needed only here
 
-        if isinstance(self.encoding, Scaled) or not whole_rows(self.shape, self.encoding):
-            everything = {part: _bytes(where) for part, where in self.parts.items()}
-            decoded = kernels.decode(self.encoding, everything, self.shape, None)
-            return decoded[regions.slices(region)]
+        if isinstance(self.encoding, Scaled):
+            from weighbridge.parted import apart  # which itself is made of tensors
+
+            return apart(self).compute(region)
+        if not whole_rows(self.shape, self.encoding):
+            return self._bits(region)
         wide, inside = regions.widened(region, self.encoding.grain, self.shape)
         stored = self.grains(in_grains(wide, self.encoding.grain))
         data = {DATA: np.ascontiguousarray(stored).reshape(-1).view(np.uint8)}
         decoded = kernels.decode(self.encoding, data, regions.extent(wide), None)
         return decoded[regions.slices(inside)]
+
+    def _bits(self, region: Region) -> Array:
+        """Return numbers of less than a byte whose rows end inside a byte, run by run."""
+        from weighbridge import kernels
+
+        assert isinstance(self.encoding, Dense)
+        values = np.empty(regions.extent(region), self.encoding.dtype)
+        flat, done, grain = values.reshape(-1), 0, self.encoding.grain
+        for first, count in regions.runs(region, self.shape):
+            begin = first // grain * grain
+            held = min(-(-(first + count) // grain) * grain, self.size) - begin
+            data = _bytes(
+                self.parts[DATA],
+                begin // grain * self.encoding.grain_bytes,
+                self.encoding.nbytes((held,)),
+            )
+            run = kernels.decode(self.encoding, {DATA: data}, (held,), None)
+            flat[done : done + count] = run[first - begin :][:count]
+            done += count
+        return values
 
     def _one_piece(self) -> None:
         if len(self.parts) != 1:
@@ -360,8 +382,10 @@ def _length(where: Part) -> int:
     return where.length if isinstance(where, Extent) else where.nbytes
 
 
-def _bytes(where: Part) -> Array:
-    return where.read(0, where.length) if isinstance(where, Extent) else where
+def _bytes(where: Part, start: int, length: int) -> Array:
+    if isinstance(where, Extent):
+        return where.read(start, length)
+    return where.reshape(-1).view(np.uint8)[start : start + length]
 
 
 def _region_of(index: object, shape: Shape) -> tuple[Region, tuple[Any, ...]]:

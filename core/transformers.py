@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.api import open as open_model
 from weighbridge.canonical import TORCH_NAMES, canonical
 from weighbridge.encoding import Dense, dense, is_float
-from weighbridge.engine.load import import_torch, loading
+from weighbridge.engine.load import MEMORY, blocks, loading
+from weighbridge.engine.torch_types import encoding_of, import_torch
 from weighbridge.errors import (
     Error,
     InvalidFile,
@@ -28,6 +29,7 @@ from weighbridge.errors import (
     MissingDependency,
     Unsupported,
 )
+from weighbridge.packing import KEY as PACKED
 from weighbridge.report import Report
 from weighbridge.sidefiles import CONFIG, dump_json
 
@@ -47,9 +49,6 @@ if TYPE_CHECKING:
     from weighbridge.engine.load import Loader
     from weighbridge.model import Model
     from weighbridge.tensor import Lazy
-
-MEMORY = "200MB"
-"""What decoding may take beside the weights."""
 
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "tokenizer.model.v3", "tekken.json", "spiece.model",
@@ -130,7 +129,9 @@ def from_pretrained(
             with _refusals(model):
                 arguments = _arguments(model, place, dtype, device) | options | TOLD
             chosen = _class(model, arguments["config"], model_class)
-            with _refusals(model), loading(memory, threads) as loader:
+            target = encoding_of(arguments["dtype"])
+            expected = blocks((tensor, target) for tensor in model.tensors.values())
+            with _refusals(model), loading(memory, threads, expected) as loader:
                 entries = {n: Entry(n, t, loader) for n, t in model.tensors.items()}
                 loaded, info = chosen.from_pretrained(None, state_dict=entries, **arguments)
             _check(model, info)
@@ -280,6 +281,8 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return what transformers is to be told, beside the weights."""
     config = _import_transformers().AutoConfig.from_pretrained(place, trust_remote_code=False)
+    if hasattr(config, PACKED) and PACKED not in (model.config or {}):
+        delattr(config, PACKED)  # the weights come unpacked
     return {
         "config": config,
         "dtype": _dtype(model, config, dtype),

@@ -19,6 +19,7 @@ class Wish:
         pure: all matrices are to have the recipe's base encoding.
         tensor_types: regular expressions that are searched for in the target's tensor names, each
             with the encoding that these matrices get instead; the first that is found counts.
+        imatrix: a file with an importance matrix, which the quantisation minds.
         weights_only: move tensors under their own names, without config, tokenizer or family.
         overwrite: whether an existing target may be replaced.
         layout: the target's shape on disk.
@@ -30,7 +31,13 @@ class Wish:
     quantize: str | None = None
     pure: bool = False
     tensor_types: tuple[tuple[str, str], ...] = ()
+    imatrix: str | None = None
     weights_only: bool = False
     overwrite: bool = False
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     pre_tokenizer: str | None = None
+
+    @property
+    def recodes(self) -> bool:
+        """Whether an encoding is asked for."""
+        return bool(self.dtype or self.quantize or self.tensor_types)

@@ -17,7 +17,8 @@ from support.tree import ROOT
 
 import weighbridge as wb
 from weighbridge.encoding import DENSE
-from weighbridge.engine import load as loading
+from weighbridge.engine.load import Options, load_tensors, requested
+from weighbridge.engine.torch_types import TORCH_DTYPES
 from weighbridge.errors import Error, InvalidInput
 from weighbridge.kernels.ggml import BLOCKED
 from weighbridge.model import Model
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMATS = ["x.safetensors", "x.onnx", "x.gguf"]
-DTYPES = [dtype for dtype in loading.TORCH_DTYPES.values() if dtype != "complex128"]
+DTYPES = [dtype for dtype in TORCH_DTYPES.values() if dtype != "complex128"]
 GGUF_DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64"]
 
 SHAPES: dict[str, Any] = {
@@ -249,7 +250,7 @@ def test_the_dtype_of_loading_is_that_of_floats(
     tensor = tensor or tensor_of("x", DENSE[stored], (4, 6))
     model = Model(IN_MEMORY, "huggingface", {"x": tensor})
     make_plan(model, tmp_path / "x.safetensors", Wish(weights_only=True)).run()
-    loaded = wb.load(tmp_path / "x.safetensors", dtype)["x"]
+    loaded = wb.load(tmp_path / "x.safetensors", dtype=dtype)["x"]
     assert loaded.dtype == expected
     if expected.is_floating_point:
         with wb.open(tmp_path / "x.safetensors") as opened:
@@ -262,7 +263,7 @@ def test_what_torch_lacks_is_refused(tmp_path: Path) -> None:
     make_plan(model, tmp_path / "x.safetensors", Wish(weights_only=True)).run()
     for dtype, rule in ((None, "torch-dtype"), ("f4", "encoding"), ("f17", "encoding")):
         with pytest.raises(Error) as caught:
-            wb.load(tmp_path / "x.safetensors", dtype)
+            wb.load(tmp_path / "x.safetensors", dtype=dtype)
         assert caught.value.rule == rule
 
 
@@ -279,7 +280,8 @@ def test_lazy_tensors_of_every_kind_are_filled(threads: int) -> None:
         "wide": numbers(DENSE["f32"], (2, 50_000)),
         "packed bits": numbers(DENSE["f4"], (3, 5)),
     }
-    loaded = loading.load_tensors(lazies, "float32", memory="2MB", threads=threads)
+    options = Options(memory="2MB", threads=threads)
+    loaded = load_tensors(requested(lazies, "float32"), options=options)
     for name, lazy in lazies.items():
         assert torch.equal(loaded[name], torch.from_numpy(np.array(lazy.values("f32")))), name
 
@@ -287,7 +289,7 @@ def test_lazy_tensors_of_every_kind_are_filled(threads: int) -> None:
 def test_an_error_while_loading_names_the_tensor() -> None:
     big = wb.tensor.from_array("theirs", np.array([1e30], np.float32))
     with pytest.raises(InvalidInput) as caught:
-        loading.load_tensors({"ours": big}, "float16")
+        load_tensors(requested({"ours": big}, "float16"))
     assert (caught.value.rule, caught.value.tensor) == ("overflow", "ours")
 
 

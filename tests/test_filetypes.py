@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from support import llama_quantize, tiny
-from support.llama_quantize import HEADERS
+from support.llama_quantize import HEADERS, file_types
 
 import weighbridge as wb
+from weighbridge import registry
+from weighbridge.choose import Wanted, encoded
 from weighbridge.converters.filetypes import file_type
 from weighbridge.converters.filetypes.table import ALIASES, FILE_TYPES, NEED_IMPORTANCE
 from weighbridge.errors import Error, InvalidPlan
+from weighbridge.importance import ImportanceMatrix
+from weighbridge.report import Report
 
 STORED = llama_quantize.stored()
+WEIGHTED = llama_quantize.stored(weighted=True)
 
 
 def chosen(model, tmp_path, **options):
@@ -20,21 +28,50 @@ def chosen(model, tmp_path, **options):
     return {name: str(tensor.encoding) for name, tensor in plan.model.tensors.items()}
 
 
-@pytest.mark.parametrize("name", FILE_TYPES)
+def chosen_with_importance(model, name):
+    """Return the encodings where every matrix has importance weights, which are all one."""
+    sizes = {x: t.size // t.shape[-2] for x, t in model.tensors.items() if t.ndim > 1}
+    entries = {x: np.broadcast_to(np.float32(1), size) for x, size in sizes.items()}
+    matrix = ImportanceMatrix(Path("x.gguf"), entries)
+    report = Report()
+    wanted = Wanted(recipe=file_type(name, weighted=True), importance=matrix)
+    made = encoded(model, registry.formats()["gguf"], wanted, report)
+    assert not report.problems
+    return {name: str(tensor.encoding) for name, tensor in made.tensors.items()}
+
+
+@pytest.mark.parametrize("name", file_types())
 @pytest.mark.parametrize("header", HEADERS)
 def test_every_tensor_gets_what_llama_cpp_chooses(header, name, tmp_path):
     ours = chosen(HEADERS[header].model(), tmp_path, quantize=name)
     assert llama_quantize.summary(ours) == STORED[header][name]
 
 
+@pytest.mark.parametrize("name", FILE_TYPES)
+@pytest.mark.parametrize("header", HEADERS)
+def test_every_tensor_gets_what_llama_cpp_chooses_with_an_importance_matrix(header, name):
+    ours = chosen_with_importance(HEADERS[header].model(), name)
+    assert llama_quantize.summary(ours) == WEIGHTED[header][name]
+
+
 def test_the_stored_choices_are_of_these_models_and_file_types():
-    assert list(STORED) == list(HEADERS)
-    assert all(list(choices) == list(FILE_TYPES) for choices in STORED.values())
+    for weighted, stored in ((False, STORED), (True, WEIGHTED)):
+        assert list(stored) == list(HEADERS)
+        names = file_types(weighted=weighted)
+        assert all(list(choices) == names for choices in stored.values())
+
+
+def test_an_importance_matrix_changes_choices():
+    assert {
+        name
+        for name in file_types()
+        if any(STORED[header][name] != WEIGHTED[header][name] for header in HEADERS)
+    } == {"Q4_0", "Q5_0", "IQ4_NL", "IQ4_XS"}
 
 
 @pytest.mark.parametrize("short", ALIASES)
 def test_short_names(short):
-    assert file_type(short.lower()) is FILE_TYPES[ALIASES[short]]
+    assert file_type(short.lower()) == FILE_TYPES[ALIASES[short]]
 
 
 def test_the_file_says_what_it_is(tmp_path):
@@ -52,6 +89,18 @@ def test_what_needs_an_importance_matrix_is_refused(name, tmp_path):
     with pytest.raises(Error) as caught:
         wb.plan(HEADERS["llama-3-8b"].model(), tmp_path / "x.gguf", quantize=name)
     assert caught.value.rule == "importance"
+
+
+@pytest.mark.parametrize("name", NEED_IMPORTANCE)
+def test_pure_types_need_it_where_their_encoder_does(name, tmp_path):
+    model = HEADERS["llama-3-8b"].model()
+    if FILE_TYPES[name].base in ("iq1_s", "iq2_xxs", "iq2_xs"):
+        with pytest.raises(Error) as caught:
+            wb.plan(model, tmp_path / "x.gguf", quantize=name, pure=True)
+        assert caught.value.rule == "importance"
+    else:
+        found = chosen(model, tmp_path, quantize=name, pure=True)
+        assert set(found.values()) == {FILE_TYPES[name].base.upper()}
 
 
 def test_a_pattern_overrides_the_choice(tmp_path):

@@ -225,7 +225,8 @@ def test_distances() -> None:
         ([], {}, "types"),
         ("Q4_K", {}, "types"),
         (["Q4_K_M"], {}, "unknown-encoding"),
-        (["Q8_0", "IQ2_XXS"], {}, "no-encoder"),
+        (["Q8_0", "IQ2_XXS"], {}, "importance"),
+        (["Q8_0", "Q8_K"], {}, "no-encoder"),
         (["I8"], {}, "encoding"),
         (["F16"], {"tensors": "nothing"}, "no-matrix"),
         (["F16"], {"tensors": "bias"}, "no-matrix"),
@@ -283,6 +284,7 @@ def test_in_json(model: Path) -> None:
         "name": "b.weight",
         "shape": [2, 3, 64],
         "encoding": "f32",
+        "weighted": False,
         "candidates": [
             {**kept, "values": 384, "bytes": 1536, "problem": None},
             {"encoding": "q4_k", "values": 0, "bytes": 0, **none, "problem": "does not fit"},

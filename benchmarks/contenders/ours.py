@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from weighbridge.benchmarks.contender import Outcome
 from weighbridge.benchmarks.contenders import transformers_py
+from weighbridge.benchmarks.weights import loaded, name_of
 
 if TYPE_CHECKING:
     from weighbridge.benchmarks.contender import Timed
@@ -31,31 +32,66 @@ def open_model(source: Path, scratch: Path) -> Timed:
     return call
 
 
+def load_one(source: Path, scratch: Path, which: str) -> Timed:
+    """Open, and decode one tensor."""
+    del scratch
+    from weighbridge import open as open_any
+
+    name = name_of(source, which)
+
+    def call() -> Outcome:
+        model = open_any(source)
+        return loaded([model.tensors[name].values()], model)
+
+    return call
+
+
+def load_all(source: Path, scratch: Path, **options: Any) -> Timed:
+    """Load every tensor as torch tensors, in the stored dtype or in another, to a device."""
+    del scratch
+    import torch
+
+    from weighbridge import load
+
+    _import_plugins()
+    torch.empty(1, device=options.get("device", "cpu"))
+    return lambda: loaded(load(source, **options))
+
+
+def _import_plugins() -> None:
+    """Import what a first call would import: every format, dialect and family, and the loader."""
+    import weighbridge.engine.load  # noqa: F401
+    from weighbridge import registry
+
+    for group in ("formats", "dialects", "architectures"):
+        registry.all_of(group)
+
+
+def convert_call(source: Path, scratch: Path, target: str, **options: Any) -> Timed:
+    """Convert tensors under their own names, in a process that has converted before."""
+    import numpy as np
+
+    from weighbridge import convert, save_file
+
+    small = scratch / "a.safetensors"
+    save_file({"x": np.zeros((2, 256), np.float32)}, small)
+    convert(small, scratch / f"small-{target}", weights_only=True, **options)
+
+    def call() -> Outcome:
+        convert(source, scratch / target, weights_only=True, **options)
+        return Outcome({})
+
+    return call
+
+
 def copy_command(source: Path, scratch: Path) -> list[list[str]]:
     """Move tensors from safetensors to GGUF under their own names, as a whole process."""
     return [[*CONVERT, str(source), str(scratch / "out.gguf"), "--weights-only"]]
 
 
-def copy_call(source: Path, scratch: Path) -> Timed:
-    """Do the same in a process that has converted before, so that all is imported."""
-    import numpy as np
-
-    from weighbridge import convert, save_file
-
-    small = {name: scratch / name for name in ("a.safetensors", "a.gguf")}
-    save_file({"x": np.zeros(1, np.float32)}, small["a.safetensors"])
-    convert(small["a.safetensors"], small["a.gguf"], weights_only=True)
-
-    def call() -> Outcome:
-        result = convert(source, scratch / "out.gguf", weights_only=True, overwrite=True)
-        return Outcome({"bytes": result.bytes})
-
-    return call
-
-
-def copy_unsynced(source: Path, scratch: Path) -> Timed:
+def convert_unsynced(source: Path, scratch: Path, target: str) -> Timed:
     """Do the same without waiting for the disk, as `cp` does: not something that we offer."""
-    call = copy_call(source, scratch)
+    call = convert_call(source, scratch, target)
 
     def unsynced() -> Outcome:
         with mock.patch("weighbridge.engine.commit.sync"):
@@ -74,17 +110,9 @@ def to_q8_0(source: Path, scratch: Path) -> list[list[str]]:
     return [[*to_gguf(source, scratch)[0], "--quantize", "Q8_0"]]
 
 
-def load_gguf(source: Path, scratch: Path) -> Timed:
-    """Load a GGUF as a model and a tokenizer of transformers, in float32."""
-    return _load_gguf(source, transformers_py.FLOAT32)
-
-
-def load_gguf_bf16(source: Path, scratch: Path) -> Timed:
-    """Load it in bfloat16."""
-    return _load_gguf(source, transformers_py.BFLOAT16)
-
-
-def _load_gguf(source: Path, dtype: str) -> Timed:
+def to_transformers(source: Path, scratch: Path, dtype: str) -> Timed:
+    """Load a GGUF as a model and a tokenizer of transformers."""
+    del scratch
     from weighbridge.transformers import from_pretrained
 
     transformers_py.automatic()
@@ -93,12 +121,6 @@ def _load_gguf(source: Path, dtype: str) -> Timed:
         return transformers_py.outcome(*from_pretrained(source, dtype=dtype))
 
     return call
-
-
-def inspect(source: Path, scratch: Path) -> list[list[str]]:
-    """Show what a model holds."""
-    del scratch
-    return [[CONVERT[0], "inspect", str(source)]]
 
 
 def import_package(source: Path, scratch: Path) -> list[list[str]]:

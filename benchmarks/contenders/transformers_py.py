@@ -1,6 +1,6 @@
 """transformers' own ways of loading a model and its tokenizer, and what ours is timed beside them.
 
-What a first call imports is imported before, here and in `load`: torch and transformers take
+What a first call imports is imported before, here and in `ours`: torch and transformers take
 seconds, whoever loads with them.
 """
 
@@ -9,27 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.benchmarks.contender import Outcome
+from weighbridge.benchmarks.weights import loaded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.benchmarks.contender import Timed
 
-FLOAT32 = "float32"
-BFLOAT16 = "bfloat16"
 
-
-def gguf_file(source: Path, scratch: Path) -> Timed:
-    """Load a GGUF in float32, as transformers' documentation says."""
-    return _gguf_file(source, FLOAT32)
-
-
-def gguf_file_bf16(source: Path, scratch: Path) -> Timed:
-    """Load it in bfloat16."""
-    return _gguf_file(source, BFLOAT16)
-
-
-def _gguf_file(source: Path, dtype: str) -> Timed:
+def gguf_file(source: Path, scratch: Path, dtype: str) -> Timed:
+    """Load a GGUF and its tokenizer, as transformers' documentation says."""
+    del scratch
     import gguf  # noqa: F401  # what transformers reads the file with
 
     auto_model, auto_tokenizer = automatic()
@@ -42,12 +32,27 @@ def _gguf_file(source: Path, dtype: str) -> Timed:
     return call
 
 
-def directory(source: Path, scratch: Path) -> Timed:
-    """Load the same model from its checkpoint, in float32: nothing is decoded."""
+def gguf_weights(source: Path, scratch: Path, dtype: str) -> Timed:
+    """Load a GGUF as a model, without its tokenizer."""
+    del scratch
+    import gguf  # noqa: F401  # what transformers reads the file with
+
+    auto_model, _ = automatic()
+
+    def call() -> Outcome:
+        model = auto_model.from_pretrained(source.parent, gguf_file=source.name, dtype=dtype)
+        return loaded([parameter.detach() for parameter in model.parameters()], model)
+
+    return call
+
+
+def directory(source: Path, scratch: Path, dtype: str) -> Timed:
+    """Load a model and its tokenizer from a checkpoint."""
+    del scratch
     auto_model, auto_tokenizer = automatic()
 
     def call() -> Outcome:
-        model = auto_model.from_pretrained(source, dtype=FLOAT32)
+        model = auto_model.from_pretrained(source, dtype=dtype)
         return outcome(model, auto_tokenizer.from_pretrained(source))
 
     return call

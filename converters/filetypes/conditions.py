@@ -30,6 +30,16 @@ def first(part: int) -> When:
     return lambda place: place.index < place.count // part
 
 
+def earliest(part: int) -> When:
+    """Hold for the first of the kind, counted without a look at their layers: one in so many."""
+    return lambda place: place.order < place.count // part
+
+
+def middle(place: Place) -> bool:
+    """Hold for all layers but the first and the last eighth."""
+    return place.count // 8 <= place.index < 7 * place.count // 8
+
+
 def before(index: int) -> When:
     """Hold for the first so many of the kind."""
     return lambda place: place.index < index
@@ -37,8 +47,7 @@ def before(index: int) -> When:
 
 def more(place: Place) -> bool:
     """Hold for the first and the last eighth of the layers, and for every third between."""
-    between = place.count // 8 <= place.index < 7 * place.count // 8
-    return not between or (place.index - place.count // 8) % 3 == 2
+    return not middle(place) or (place.index - place.count // 8) % 3 == 2
 
 
 def grouped(place: Place) -> bool:
@@ -49,6 +58,16 @@ def grouped(place: Place) -> bool:
 def eight_experts(place: Place) -> bool:
     """Hold in models of eight experts, as Mixtral."""
     return place.facts.experts == 8
+
+
+def four_experts(place: Place) -> bool:
+    """Hold in models of four experts or more."""
+    return place.facts.experts >= 4
+
+
+def weighted(place: Place) -> bool:
+    """Hold where there is an importance matrix."""
+    return place.facts.weighted
 
 
 def stacked(place: Place) -> bool:

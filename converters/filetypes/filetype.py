@@ -1,6 +1,6 @@
 """A file type: a base encoding, and choices of others for some tensors; the first that fits counts.
 
-Source: llama.cpp, ``src/llama-quant.cpp``, for a run without importance matrix.
+Source: llama.cpp, ``src/llama-quant.cpp``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ FILE_TYPE = "general.file_type"
 MORE_FOR_SEVENTY_BILLION = {"q3_k": "q5_k", "q4_k": "q5_k"}
 """What value projections get instead in a model of 70 B, where they are an eighth of the queries'
 size."""
+
+NEED_WEIGHTS = frozenset({"iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs"})
+"""The encodings that llama-quantize makes with importance weights only; in Q2_K_S also Q2_K."""
+
+NEVER_NEED_WEIGHTS = ("output.weight", "token_embd.weight", "per_layer_token_embd.weight")
+"""The matrices for which it does without, whatever their encoding."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class FileType(Recipe):
         own: its choices, in order.
         helps: whether models of eight experts, and of 70 B, get more bits for keys and values.
         pure: whether nothing is chosen: one encoding for all.
+        weighted: whether there is an importance matrix.
     """
 
     name: str
@@ -71,6 +78,7 @@ class FileType(Recipe):
     own: tuple[Choice, ...] = ()
     helps: bool = True
     pure: bool = False
+    weighted: bool = False
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -80,11 +88,16 @@ class FileType(Recipe):
 
     def encodings(self, model: Model) -> Mapping[str, Encoding]:
         """Return the encoding of every matrix that may be quantised."""
-        facts = facts_of(model.metadata)
+        facts = facts_of(model.metadata, weighted=self.weighted)
         return {
             name: codec_for(self._choose(place)).encoding
             for name, place in places(model.tensors, facts, self.base).items()
         }
+
+    def needs_importance(self, name: str, encoding: Encoding) -> bool:
+        """Tell whether llama-quantize makes a tensor with importance weights only."""
+        demanding = NEED_WEIGHTS | ({"q2_k"} if self.name == "Q2_K_S" else set())
+        return encoding.name in demanding and name not in NEVER_NEED_WEIGHTS
 
     def label(self, model: Model) -> Model:
         """Return the model with the number as ``general.file_type``."""

@@ -57,6 +57,7 @@ class Facts:
         groups: query heads for each key and value head.
         experts: experts of a layer, 0 where there are none.
         seventy: whether it is a model of 70 B.
+        weighted: whether there is an importance matrix.
     """
 
     family: str
@@ -64,6 +65,7 @@ class Facts:
     groups: int
     experts: int
     seventy: bool
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Place:
     Attributes:
         kind: its category.
         index: how many of the kind come before it, by layer.
+        order: the same, also where `index` is the layer itself.
         count: how many of the kind there are.
         tensor: its shape.
         facts: the model.
@@ -81,14 +84,20 @@ class Place:
 
     kind: str
     index: int
+    order: int
     count: int
     tensor: Lazy
     facts: Facts
     base: str
 
 
-def facts_of(metadata: Metadata) -> Facts:
-    """Return what choices depend on; what the key-values do not say is one, or none."""
+def facts_of(metadata: Metadata, *, weighted: bool = False) -> Facts:
+    """Return what choices depend on; what the key-values do not say is one, or none.
+
+    Args:
+        metadata: of the model, in GGUF's dialect.
+        weighted: whether there is an importance matrix.
+    """
     family = str(metadata["general.architecture"].plain()) if metadata else ""
     heads = _number(metadata, f"{family}.attention.head_count") or 1
     kv_heads = _number(metadata, f"{family}.attention.head_count_kv") or heads
@@ -100,6 +109,7 @@ def facts_of(metadata: Metadata) -> Facts:
         groups=heads // kv_heads,
         experts=_number(metadata, f"{family}.expert_count"),
         seventy=large and family in SEVENTY_BILLION,
+        weighted=weighted,
     )
 
 
@@ -122,7 +132,7 @@ def places(tensors: Mapping[str, Lazy], facts: Facts, base: str) -> dict[str, Pl
         index, count = seen[kind], counts[kind]
         if kind in BY_LAYER_OF_EXPERTS:
             index, count = _layer(name) if facts.experts > 1 else index, facts.layers
-        found[name] = Place(kind, index, count, tensors[name], facts, base)
+        found[name] = Place(kind, index, seen[kind], count, tensors[name], facts, base)
         seen[kind] += 1
     return found
 

@@ -1,100 +1,150 @@
-"""Fills torch tensors: dense ones are views of the file, all others are computed in parallel."""
+"""Gives lazy tensors as torch's: views of their file where that is possible, filled where not."""
 
 from __future__ import annotations
 
-import math
-import mmap
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from weighbridge import region as regions
-from weighbridge.encoding import DATA, DENSE, Dense, dense, is_float
-from weighbridge.engine.budget import BYTES_PER_VALUE, budget
-from weighbridge.engine.jobs import concerning
-from weighbridge.engine.progress import silent
+from weighbridge.encoding import DENSE, Blocked, Dense, is_float
+from weighbridge.engine.backend import AUTO
+from weighbridge.engine.budget import budget
+from weighbridge.engine.fill import fill_jobs
+from weighbridge.engine.memory import HostMemory
+from weighbridge.engine.progress import reporter, silent
+from weighbridge.engine.ring import ring, send_jobs
+from weighbridge.engine.torch_types import TORCH_DTYPES, dtype_named, encoding_of, octets
+from weighbridge.engine.views import Views
 from weighbridge.engine.write import run_jobs, workers
-from weighbridge.errors import InvalidInput, MissingDependency, Unsupported
-from weighbridge.recode import recode
-from weighbridge.tensor import Extent, Lazy, Tensor
+from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from concurrent.futures import Executor
 
     import torch
-    from numpy.typing import NDArray
 
     from weighbridge.engine.budget import Budget
-    from weighbridge.file import File
-    from weighbridge.region import Region, Shape
+    from weighbridge.engine.device import Device
+    from weighbridge.engine.fill import FillJob
+    from weighbridge.engine.progress import Progress
+    from weighbridge.engine.ring import Ring, SendJob
+    from weighbridge.tensor import Lazy
 
-TORCH_DTYPES = {
-    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
-    "f8_e4m3": "float8_e4m3fn", "f8_e5m2": "float8_e5m2", "f8_e4m3fnuz": "float8_e4m3fnuz",
-    "f8_e5m2fnuz": "float8_e5m2fnuz", "f8_e8m0": "float8_e8m0fnu",
-    "i64": "int64", "i32": "int32", "i16": "int16", "i8": "int8",
-    "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8",
-    "bool": "bool", "c64": "complex64", "c128": "complex128",
-}  # fmt: skip
-"""What torch calls the dense encodings of whole bytes."""
+MEMORY = "200MB"
+"""What loading may take beside the result, where nobody says."""
 
-Fill = tuple[Lazy, "torch.Tensor"]
+
+class Request(NamedTuple):
+    """A tensor that is wanted.
+
+    Attributes:
+        tensor: the numbers.
+        dtype: what they shall be, one that torch has.
+        memory: what shall hold them: contiguous, of that dtype, and where they are loaded to. None
+            leaves that to the loader.
+    """
+
+    tensor: Lazy
+    dtype: Dense
+    memory: torch.Tensor | None = None
+
+
+Fill = tuple["Lazy", "torch.Tensor"]
 """Numbers, and the memory that is to hold them."""
 
 
+class Options(NamedTuple):
+    """How tensors are loaded.
+
+    Attributes:
+        backend: ``mmap``, ``pread``, or ``auto`` to go by the file system.
+        memory: the most memory to use beside the result.
+        threads: how many threads read and decode; None takes one for each core.
+        progress: True shows a bar; a function is told of every piece.
+    """
+
+    backend: str = AUTO
+    memory: int | str = MEMORY
+    threads: int | None = None
+    progress: bool | Progress = False
+
+
 def load_tensors(
-    tensors: Mapping[str, Lazy],
-    dtype: str | None = None,
-    *,
-    memory: int | str = "1GB",
-    threads: int | None = None,
+    requests: Mapping[str, Request],
+    device: Device | None = None,
+    options: Options = Options(),  # noqa: B008 (a value)
 ) -> dict[str, torch.Tensor]:
     """Return torch tensors for lazy ones.
 
     Args:
-        tensors: what to load.
-        dtype: the dtype of all floating-point tensors; None keeps a dense tensor's own and gives
-            float32 for a quantised one.
-        memory: the most memory to use beside the result.
-        threads: how many threads decode; None takes one for each core.
+        requests: what to load, by name.
+        device: where to; None is the CPU.
+        options: how.
 
     Raises:
-        MissingDependency: when torch is not installed.
+        MissingDependency: (rule ``torch``) when torch is not installed.
+        InvalidInput: (rules ``backend``, ``memory``, ``threads``) for options that cannot be.
+        OutOfMemory: (rule ``memory``) naming the tensor that does not fit.
     """
-    wanted = _dtype(dtype) if dtype else None
-    maps: dict[File, mmap.mmap] = {}
+    views = Views(options.backend)
+    room = device or HostMemory()
     loaded: dict[str, torch.Tensor] = {}
     work: dict[str, Fill] = {}
-    for name, tensor in tensors.items():
-        target = _target(name, tensor, wanted)
-        where = _place(tensor)
-        if where is not None and tensor.encoding == target:
-            loaded[name] = _view(tensor.shape, where, target, maps)
+    for name, (tensor, dtype, memory) in requests.items():
+        mappable = memory is None and device is None
+        view = views.view(tensor, dtype) if mappable else None
+        if view is None:
+            memory = room.empty(name, tensor.shape, dtype) if memory is None else memory
+            work[name] = tensor, memory
+            loaded[name] = memory
         else:
-            loaded[name] = _empty(tensor, target)
-            work[name] = tensor, loaded[name]
-    with loading(memory, threads) as loader:
-        loader.fill(work)
+            loaded[name] = view
+    views.tell()
+    if work:
+        expected = blocks((tensor, requests[name].dtype) for name, (tensor, _) in work.items())
+        with (
+            loading(options.memory, options.threads, expected) as loader,
+            reporter(options.progress, "loading") as tell,
+        ):
+            loader.fill(work, device, tell)
     return loaded
 
 
 @contextmanager
-def loading(memory: int | str = "1GB", threads: int | None = None) -> Iterator[Loader]:
+def loading(
+    memory: int | str = MEMORY,
+    threads: int | None = None,
+    expected: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> Iterator[Loader]:
     """Give a loader whose threads end with the block.
 
     Args:
         memory: the most memory to use beside the results.
         threads: how many threads decode; None takes one for each core.
+        expected: the blocks that are to be decoded, as far as they are known; see `blocks`.
 
     Raises:
         InvalidInput: (rules ``memory``, ``threads``) for bounds that nothing can work in.
     """
-    bounds = budget(memory, threads, beside=True)
+    from weighbridge.kernels import shortcuts  # the codecs are needed only here
+
+    allowed = parse_size(memory)
+    bounds = budget(allowed - shortcuts.expect(expected, allowed), threads, beside=True)
     with workers(None, bounds) as pool:
         yield Loader(bounds, pool)
+
+
+def blocks(tensors: Iterable[tuple[Lazy, Dense]]) -> Mapping[tuple[str, str], int]:
+    """Return how many values have to be decoded: of which encoding, to which dtype, by name."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for tensor, dtype in tensors:
+        if isinstance(tensor.encoding, Blocked):
+            counts[tensor.encoding.name, dtype.name] += tensor.size
+    return counts
 
 
 @dataclass(frozen=True)
@@ -108,6 +158,7 @@ class Loader:
         pool: the workers.
 
     Example:
+        >>> import numpy as np
         >>> from weighbridge.tensor import from_array
         >>> lazy = from_array("x", np.array([1.5, 2.5], np.float32))
         >>> with loading("100MB", threads=1) as loader:
@@ -118,22 +169,38 @@ class Loader:
     bounds: Budget
     pool: Executor
 
-    def fill(self, work: Mapping[str, Fill]) -> None:
+    def fill(
+        self, work: Mapping[str, Fill], device: Device | None = None, tell: Progress = silent
+    ) -> None:
         """Compute tensors into memory that is there already.
 
         Args:
             work: the name of each tensor, as errors should give it, with its numbers and the
-                contiguous tensor, on the CPU and of the same shape, that is to hold them; they are
-                rounded to its dtype.
+                contiguous tensor, of the same shape, that is to hold them; they are rounded to
+                its dtype.
+            device: where that memory is; None is the CPU.
+            tell: told of every piece.
 
         Raises:
             InvalidInput: (rule ``overflow``) for a number that has no place in that dtype, (rule
                 ``fill``) for memory that cannot be filled.
         """
-        run_jobs(_jobs(work, self.bounds.values), self.pool, self.bounds, 0, silent)
+        for name, (tensor, memory) in work.items():
+            _check(name, tensor, memory, device.name if device else "cpu")
+        total = sum(memory.nbytes for _, memory in work.values())
+        if device is None:
+            run_jobs(self._jobs(work), self.pool, self.bounds, total, tell)
+            return
+        with ring(device, self.bounds) as way:
+            run_jobs(_sent(work, way), self.pool, self.bounds, total, tell)
+
+    def _jobs(self, work: Mapping[str, Fill]) -> Iterator[FillJob]:
+        for name, (tensor, memory) in work.items():
+            dtype = encoding_of(memory.dtype)
+            yield from fill_jobs(name, tensor, dtype, octets(memory), self.bounds.values)
 
     def load(self, name: str, tensor: Lazy, dtype: str | None = None) -> torch.Tensor:
-        """Return a new torch tensor of a lazy one.
+        """Return a new torch tensor of a lazy one, on the CPU.
 
         Args:
             name: what errors call it.
@@ -141,163 +208,61 @@ class Loader:
             dtype: the result's dtype; None keeps a dense tensor's own and gives float32 for a
                 quantised one.
         """
-        result = _empty(tensor, _dtype(dtype) if dtype else _target(name, tensor, None))
+        target = dtype_named(dtype) if dtype else own_dtype(name, tensor)
+        result = HostMemory().empty(name, tensor.shape, target)
         self.fill({name: (tensor, result)})
         return result
 
 
-def _empty(tensor: Lazy, dtype: Dense) -> torch.Tensor:
-    torch = import_torch()
-    return torch.empty(tensor.shape, dtype=getattr(torch, TORCH_DTYPES[dtype.name]))  # type: ignore[no-any-return]
+def _sent(work: Mapping[str, Fill], way: Ring) -> Iterator[SendJob]:
+    for name, (tensor, memory) in work.items():
+        yield from send_jobs(name, tensor, encoding_of(memory.dtype), memory, way)
 
 
-def import_torch() -> Any:
-    """Return torch.
+def _check(name: str, tensor: Lazy, memory: torch.Tensor, device: str) -> None:
+    encoding_of(memory.dtype, name)
+    fits = tuple(memory.shape) == tensor.shape and memory.is_contiguous()
+    if not fits or str(memory.device) != device:
+        raise InvalidInput(
+            "cannot be filled",
+            rule="fill",
+            tensor=name,
+            got=f"{list(memory.shape)} on {memory.device}",
+            expected=f"a contiguous tensor of {list(tensor.shape)} on {device}",
+        )
+
+
+def requested(tensors: Mapping[str, Lazy], dtype: str | None = None) -> dict[str, Request]:
+    """Return tensors with the dtypes that they are to be loaded in.
+
+    Args:
+        tensors: by name.
+        dtype: the dtype of all floating-point tensors; None keeps a dense tensor's own and gives
+            float32 for a quantised one.
 
     Raises:
-        MissingDependency: (rule ``torch``) when it is not installed.
+        InvalidInput: (rule ``encoding``) when torch has no dtype of that name.
+        Unsupported: (rule ``torch-dtype``) for a tensor of a type that torch does not have.
     """
-    try:
-        import torch
-    except ImportError:
-        raise MissingDependency(
-            "torch is not installed", rule="torch", hint="pip install 'weighbridge[torch]'"
-        ) from None
-    return torch
+    wanted = dtype_named(dtype) if dtype else None
+    return {
+        name: Request(
+            tensor, wanted if wanted and is_float(tensor.encoding) else own_dtype(name, tensor)
+        )
+        for name, tensor in tensors.items()
+    }
 
 
-def _dtype(name: str) -> Dense:
-    found = dense(name)
-    if found.name not in TORCH_DTYPES:
-        raise InvalidInput("is not a dtype of torch", rule="encoding", got=name)
-    return found
+def own_dtype(name: str, tensor: Lazy) -> Dense:
+    """Return the dtype of a tensor where none is asked for.
 
-
-def _target(name: str, tensor: Lazy, wanted: Dense | None) -> Dense:
+    Raises:
+        Unsupported: (rule ``torch-dtype``) when torch does not have it.
+    """
     own = tensor.encoding
-    if wanted and is_float(own):
-        return wanted
     target = own if isinstance(own, Dense) else DENSE["f32"]
     if target.name not in TORCH_DTYPES:
         raise Unsupported(
             f"torch has no dtype for {own}", rule="torch-dtype", tensor=name, hint="give a dtype"
         )
     return target
-
-
-def _place(tensor: Lazy) -> Extent | None:
-    """Return where a dense tensor's numbers are in a file, in this machine's order."""
-    if not isinstance(tensor, Tensor) or not isinstance(tensor.encoding, Dense):
-        return None
-    where = tensor.parts[DATA]
-    return where if isinstance(where, Extent) and where.order == "<" else None
-
-
-def _view(shape: Shape, where: Extent, target: Dense, maps: dict[File, mmap.mmap]) -> torch.Tensor:
-    """Return a view of the file; the map is private, so that writing never reaches the file."""
-    torch = import_torch()
-    dtype = getattr(torch, TORCH_DTYPES[target.name])
-    if not where.length:
-        return torch.empty(shape, dtype=dtype)  # type: ignore[no-any-return]
-    file = where.file
-    if file not in maps:
-        maps[file] = file.mapped(mmap.ACCESS_COPY)
-    flat = torch.frombuffer(maps[file], dtype=torch.uint8, count=where.length, offset=where.offset)
-    if where.offset % target.dtype.itemsize:
-        flat = flat.clone()
-    return flat.view(dtype).reshape(shape)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class FillJob:
-    """Computes one region of a tensor's numbers into memory.
-
-    Attributes:
-        name: the tensor's name.
-        tensor: where the numbers come from, in a dense encoding of whole bytes.
-        region: which of them.
-        target: the bytes of the whole result.
-    """
-
-    name: str
-    tensor: Lazy
-    region: Region
-    target: NDArray[np.uint8]
-
-    @property
-    def cost(self) -> int:
-        """The memory that it takes beside the result."""
-        return math.prod(regions.extent(self.region)) * BYTES_PER_VALUE
-
-    def run(self) -> int:
-        """Compute, and return the number of bytes."""
-        size = self.tensor.encoding.grain_bytes
-        runs = [
-            (first * size, (first + count) * size)
-            for first, count in regions.runs(self.region, self.tensor.grid)
-        ]
-        where = _place(self.tensor)
-        with concerning(self.name, self.tensor):
-            if where is not None:
-                for start, stop in runs:
-                    where.read_into(self.target[start:stop], start)
-            else:
-                self._compute(runs)
-        return sum(stop - start for start, stop in runs)
-
-    def _compute(self, runs: Sequence[tuple[int, int]]) -> None:
-        grains = self.tensor.grains(self.region)
-        source = np.ascontiguousarray(grains).reshape(-1).view(np.uint8)
-        done = 0
-        for start, stop in runs:
-            self.target[start:stop] = source[done : done + stop - start]
-            done += stop - start
-
-
-def _jobs(work: Mapping[str, Fill], values: int) -> Iterator[FillJob]:
-    torch = import_torch()
-    names = _own_names()
-    for name, (tensor, result) in work.items():
-        if tuple(result.shape) != tensor.shape or not result.is_contiguous() or not result.is_cpu:
-            raise InvalidInput(
-                "cannot be filled",
-                rule="fill",
-                tensor=name,
-                got=f"{list(result.shape)} on {result.device}",
-                expected=f"a contiguous tensor of {list(tensor.shape)} on the CPU",
-            )
-        stored = recode(tensor, DENSE[names[result.dtype]])
-        target = result.detach().reshape(-1).view(torch.uint8).numpy()
-        for tile in regions.tiles(stored.grid, values, stored.units()):
-            yield FillJob(name, stored, tile, target)
-
-
-def _own_names() -> dict[torch.dtype, str]:
-    """Return what the encodings are called that torch's dtypes are."""
-    torch = import_torch()
-    return {getattr(torch, theirs): ours for ours, theirs in TORCH_DTYPES.items()}
-
-
-def from_torch(name: str, values: torch.Tensor) -> Tensor:
-    """Return a torch tensor as a lazy one; its memory is shared where it is contiguous.
-
-    Raises:
-        InvalidInput: (rule ``dtype``) for a dtype that no dense encoding has, (rule ``storage``)
-            for a tensor whose numbers are not in memory one by one: a sparse or a meta tensor.
-    """
-    torch = import_torch()
-    names = _own_names()
-    if values.dtype not in names:
-        raise InvalidInput(
-            "this dtype cannot be stored", rule="dtype", tensor=name, got=values.dtype
-        )
-    if values.layout != torch.strided or values.is_meta:
-        raise InvalidInput(
-            "its numbers are not in memory one by one",
-            rule="storage",
-            tensor=name,
-            got="a meta tensor" if values.is_meta else values.layout,
-        )
-    plain = values.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    data = plain.reshape(-1).view(torch.uint8).numpy()
-    return Tensor(name, tuple(values.shape), DENSE[names[values.dtype]], {DATA: data})

@@ -26,7 +26,7 @@ from weighbridge.encoding import (
 from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.kernels import shortcuts
 from weighbridge.kernels.codec import Blocks, Codec, Values, block_dtype
-from weighbridge.kernels.dense import cast, narrow_exactly, pack, unpack
+from weighbridge.kernels.dense import cast, cast_into, dense_of, narrow_exactly, pack, unpack
 from weighbridge.kernels.importance import checked, matrices, missing
 from weighbridge.kernels.ranges import lossless
 from weighbridge.kernels.scaled import decode_scaled
@@ -34,12 +34,24 @@ from weighbridge.kernels.scaled import decode_scaled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Codec", "cast", "codec_for", "decode", "encode", "lossless", "narrow_exactly"]
+__all__ = [
+    "Codec",
+    "cast",
+    "codec_for",
+    "decode",
+    "decode_into",
+    "encode",
+    "lossless",
+    "narrow_exactly",
+]
 
 Part = NDArray[np.uint8] | memoryview | bytes
 
 _BATCH = 1 << 18
-"""Values decoded at once: what they need stays in a core's own cache."""
+"""Values encoded at once: what they need stays in a core's own cache."""
+
+_DECODED = 1 << 16
+"""Values decoded at once: so few that what NumPy makes on the way is in memory it has already."""
 
 
 def decode(
@@ -74,7 +86,31 @@ def decode(
     target = target or DENSE["f32"]
     if isinstance(encoding, Scaled):
         return cast(decode_scaled(encoding, held, shape), target)
-    return _decode_blocks(codec_for(encoding), held[DATA], target).reshape(shape)
+    values = np.empty(shape, target.dtype)
+    _decode_blocks(codec_for(encoding), held[DATA], target, values.reshape(-1))
+    return values
+
+
+def decode_into(encoding: Blocked, parts: Mapping[str, Part], out: NDArray[Any]) -> None:
+    """Set a contiguous array to the numbers of blocks, without another array of its size.
+
+    Args:
+        encoding: how `parts` are encoded.
+        parts: the bytes of the part ``data`` of ``out.size`` values.
+        out: of one axis; its dtype is that of a dense encoding of whole bytes.
+
+    Raises:
+        InvalidInput: as `decode` does.
+
+    Example:
+        >>> from weighbridge.kernels.ggml import BLOCKED
+        >>> out = np.ones(32, np.float16)
+        >>> decode_into(BLOCKED["q8_0"], {"data": bytes(34)}, out)
+        >>> float(out.sum())
+        0.0
+    """
+    held = _checked(encoding, parts, out.shape)
+    _decode_blocks(codec_for(encoding), held[DATA], dense_of(out), out)
 
 
 def encode(
@@ -195,19 +231,20 @@ def _packed(encoding: Blocked, rows: NDArray[np.float32], data: NDArray[np.uint8
     return pack_blocks is not None and flat.flags.aligned and bool(pack_blocks(flat, data))
 
 
-def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense) -> NDArray[Any]:
+def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense, out: NDArray[Any]) -> None:
     grain, grain_bytes = codec.encoding.grain, codec.encoding.grain_bytes
-    values = np.empty((data.size // grain_bytes, grain), target.dtype)
-    decode_into = _decoder(codec, values.size)
-    for part in _batches(len(values), grain):
+    values = out.reshape(-1, grain)
+    decode_rows = _decoder(codec, values.size)
+    batches = _batches(len(values), grain, _DECODED)
+    # One for all batches: memory that is new for each costs more than what is done in it.
+    most = values[batches[0]].shape if batches else (0, grain)
+    numbers = None if target.name == "f32" else np.empty(most, np.float32)
+    for part in batches:
         octets = data[part.start * grain_bytes : part.stop * grain_bytes]
-        if target.name == "f32":
-            decode_into(octets, values[part])
-        else:
-            numbers = np.empty(values[part].shape, np.float32)
-            decode_into(octets, numbers)
-            values[part] = cast(numbers, target)
-    return values
+        singles = values[part] if numbers is None else numbers[: part.stop - part.start]
+        decode_rows(octets, singles)
+        if numbers is not None:
+            cast_into(singles, values[part])
 
 
 def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
@@ -224,8 +261,8 @@ def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[n
     return in_numpy if swift is None else compiled
 
 
-def _batches(count: int, grain: int) -> list[slice]:
-    step = max(1, _BATCH // max(grain, 1))
+def _batches(count: int, grain: int, values: int = _BATCH) -> list[slice]:
+    step = max(1, values // max(grain, 1))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 

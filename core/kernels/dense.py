@@ -108,9 +108,9 @@ def cast(values: Array, to: Dense) -> Array:
     source = dense_of(values)
     if source == to:
         return values
-    swift = _compiled_cast(values, source, to)
-    if swift is not None:
-        return swift
+    results = np.empty(values.shape, to.dtype)
+    if _compiled_cast(values, source, to, results):
+        return results
     if lossless(source, to):
         return _widened(values, to)
     if range_of(source).pairs:
@@ -118,6 +118,13 @@ def cast(values: Array, to: Dense) -> Array:
     plain = _plain(values)
     _refuse_misfits(plain, to)
     return _looked_up(values, to) if _is_tabled(source) else _rounded(plain, to)
+
+
+def cast_into(values: Array, out: Array) -> None:
+    """Set a contiguous array of the same shape to `values` as numbers of its type; see `cast`."""
+    source, to = dense_of(values), dense_of(out)
+    if not _compiled_cast(values, source, to, out):
+        out[...] = cast(values, to)
 
 
 @np.errstate(all="ignore")
@@ -144,17 +151,16 @@ def narrow_exactly(values: Array, to: Dense) -> Array:
     return narrow
 
 
-def _compiled_cast(values: Array, source: Dense, to: Dense) -> Array | None:
-    """Return what compiled code gives; None where there is none, or NumPy has to refuse a number.
+def _compiled_cast(values: Array, source: Dense, to: Dense, results: Array) -> bool:
+    """Cast in compiled code; False where there is none, or NumPy has to refuse a number.
 
     Bits are the same, those of NaN included.
     """
     run = shortcuts.caster(source, to, values.size)
     flat = values.reshape(-1)
     if run is None or not (flat.flags.c_contiguous and flat.flags.aligned):
-        return None
-    results = np.empty(values.shape, to.dtype)
-    return results if run(_bits(flat), _bits(results.reshape(-1))) else None
+        return False
+    return bool(run(_bits(flat), _bits(results.reshape(-1))))
 
 
 def _bits(values: Array) -> Array:

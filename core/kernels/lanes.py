@@ -160,6 +160,17 @@ def lookup(table: NDArray[np.float32], index: Lanes) -> Lanes:
     return np.take(table, index.astype(np.int32))
 
 
+def pick(rows: Rows, index: Lanes) -> Lanes:
+    """Return from each block's numbers the one at its index, a whole number.
+
+    Example:
+        >>> pick(np.float32([[5, 6], [7, 8]]), np.float32([1, 0])).tolist()
+        [7.0, 6.0]
+    """
+    picked: Lanes = np.take_along_axis(rows, index.astype(np.int64)[None], axis=0)[0]
+    return picked
+
+
 def point_shape(levels: tuple[float, ...]) -> tuple[int, int]:
     """Return how many codes a point has, and how many bits a code, that are places in `levels`.
 
@@ -212,7 +223,7 @@ def nearest_point(
     per, bits = point_shape(levels)
     factors = np.array(levels, np.float32)
     for j in range(1, int(counts.max(initial=0)) + 1):
-        points = neighbours[np.where(counts >= j, first + j, 0)]
+        points = neighbours[np.where(counts >= j, first + j, 1)]
         distance = np.zeros_like(scale)
         for i in range(per):
             digit = points.astype(np.int64) >> (bits * i) & ((1 << bits) - 1)
@@ -232,6 +243,16 @@ def half(lanes: Lanes) -> Lanes:
         [1.0, 0.0]
     """
     return lanes.astype(np.float16).astype(np.float32)
+
+
+def half_bits(lanes: Lanes) -> Lanes:
+    """Return the bits of numbers as float16, as whole numbers.
+
+    Example:
+        >>> half_bits(np.float32([1, -2])).tolist()
+        [15360.0, 49152.0]
+    """
+    return lanes.astype(np.float16).view(np.uint16).astype(np.float32)
 
 
 def setbyte(out: Octets, index: int, lanes: Lanes) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weighbridge.encoding import DATA, DENSE, Dense, Scaled, Shape
+from weighbridge.encoding import DATA, DENSE, Scaled, Shape
 from weighbridge.kernels.dense import cast, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+Array = NDArray[Any]
 Singles = NDArray[np.float32]
 
 
@@ -30,10 +31,7 @@ class _Piece(NamedTuple):
 def decode_scaled(
     encoding: Scaled, parts: Mapping[str, NDArray[np.uint8]], shape: Shape
 ) -> Singles:
-    r"""Return the numbers of a tensor of `shape` whose `parts` are ``data``, ``scale``, ``zero``.
-
-    Elements, scales and zero points are cast to float32 first; the subtraction and the product
-    are float32.
+    r"""Return the numbers of a tensor of `shape` whose `parts` are bytes; see `scale_numbers`.
 
     Example:
         >>> from weighbridge.encoding import scaled
@@ -43,31 +41,87 @@ def decode_scaled(
         >>> decode_scaled(scaled(u4, f32, (1, 2), u4), parts, (1, 4)).tolist()
         [[0.0, 0.5, 0.0, 2.0]]
     """
-    values = _singles(parts[DATA], encoding.element, shape)
-    if encoding.element.name == "f32":
+    shapes = encoding.shapes(shape)
+    numbers = {
+        part: unpack(parts[part], dense, math.prod(shapes[part])).reshape(shapes[part])
+        for part, dense in encoding.parts.items()
+    }
+    return scale_numbers(encoding, numbers, (0,) * len(shape))
+
+
+def scale_numbers(encoding: Scaled, numbers: Mapping[str, Array], starts: Sequence[int]) -> Singles:
+    """Return the values of a region of a tensor.
+
+    Elements, scales and zero points are cast to float32 first; all that follows is float32: the
+    scale by the outer scale, then the subtraction, then the product.
+
+    Args:
+        encoding: how the tensor is stored.
+        numbers: for each part, those that the region needs: all the elements in it, the scales and
+            zero points of every block that it touches.
+        starts: for each axis, where the region begins.
+    """
+    values = _singles(numbers[DATA])
+    if values is numbers[DATA]:
         values = values.copy()
-    block = encoding.block or tuple(max(n, 1) for n in shape)
-    block = (1,) * (len(shape) - len(block)) + block
-    blocks = tuple(-(-n // size) for n, size in zip(shape, block, strict=True))
-    scales = _singles(parts["scale"], encoding.scale, blocks)
-    zeros = None if encoding.zero is None else _singles(parts["zero"], encoding.zero, blocks)
-    for region in itertools.product(*map(_pieces, shape, block)):
+    starts = tuple(starts)
+    block = full_block(encoding, values.ndim)
+    scales = _scales(encoding, numbers)
+    if not encoding.block:
+        scales = scales.reshape((1,) * values.ndim)
+    zeros = _singles(numbers["zero"]).reshape(scales.shape) if encoding.zero else None
+    ends = [start + length for start, length in zip(starts, values.shape, strict=True)]
+    for region in itertools.product(*map(_pieces, starts, ends, block)):
         _apply(values, scales, zeros, region)
     return values
 
 
-def _singles(data: NDArray[np.uint8], dense: Dense, shape: Shape) -> Singles:
-    numbers = unpack(data, dense, math.prod(shape))
-    return cast(numbers, DENSE["f32"]).reshape(shape)
+def full_block(encoding: Scaled, ndim: int) -> tuple[int, ...]:
+    """Return the shape of a block with all axes; one axis of a whole tensor's block has no end.
+
+    Example:
+        >>> from weighbridge.encoding import scaled
+        >>> full_block(scaled(DENSE["f4"], DENSE["f8_e8m0"], (32,)), 3)
+        (1, 1, 32)
+    """
+    if not encoding.block:
+        return (ENDLESS,) * ndim
+    return (1,) * (ndim - len(encoding.block)) + encoding.block
 
 
-def _pieces(length: int, size: int) -> Iterator[_Piece]:
-    """Yield the whole blocks of an axis, then the short last one, where there are any."""
-    count, rest = divmod(length, size)
-    if count:
-        yield _Piece(slice(0, length - rest), slice(0, count), count, size)
-    if rest:
-        yield _Piece(slice(length - rest, length), slice(count, count + 1), 1, rest)
+ENDLESS = 1 << 62
+"""More than any axis has."""
+
+
+def _singles(numbers: Array) -> Singles:
+    return cast(numbers, DENSE["f32"])
+
+
+@np.errstate(all="ignore")
+def _scales(encoding: Scaled, numbers: Mapping[str, Array]) -> Singles:
+    scales = _singles(numbers["scale"])
+    if not encoding.outer:
+        return scales
+    outer = _singles(numbers["outer"])
+    return scales / outer if encoding.divides else scales * outer
+
+
+def _pieces(start: int, stop: int, size: int) -> Iterator[_Piece]:
+    """Yield the end of a block that a range begins in, its whole blocks, the begin of its last."""
+    first, at = start // size, start
+    cuts = {min(-(-start // size) * size, stop), max(stop // size * size, start), stop}
+    for end in sorted(cuts):
+        if end == at:
+            continue
+        number = max((end - at) // size, 1)
+        block = at // size - first
+        yield _Piece(
+            slice(at - start, end - start),
+            slice(block, block + number),
+            number,
+            (end - at) // number,
+        )
+        at = end
 
 
 @np.errstate(all="ignore")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from weighbridge.encoding import Blocked, Dense
@@ -22,14 +22,46 @@ if TYPE_CHECKING:
     Shortcut = Callable[[Any, Any], Any]
 
 # Numba takes 0.3 s to import and 100 MB, which would be no part of what `--memory` allows: here it
-# is used where it is there already. A kernel then takes 0.1 to 0.5 s to compile, the first time on
-# a machine, or some ms to load; so no job waits for much longer than NumPy would have taken.
+# is used where it is there already, or was expected to pay. A kernel then takes 0.1 to 0.5 s to
+# compile, the first time on a machine, or some ms to load; so no job waits for much longer than
+# NumPy would have taken.
 _WORTH_IT = 1 << 24
 """How many values NumPy does of each kind before a kernel is made, where Numba is imported."""
+
+_WORTH_IMPORTING = 1 << 26
+"""How many values are to be decoded, at least, for NumPy to take longer than Numba's import."""
+
+_IMPORT_BYTES = 100_000_000
+"""What Numba takes, the code that it makes included: half of it is private, half its own files."""
 
 _ready: dict[str, Shortcut | None] = {}
 _done: dict[str, int] = {}
 _loading = threading.Lock()
+
+
+def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
+    """Import Numba where so much is to be decoded that it pays, and where it may take the memory.
+
+    Args:
+        counts: how many values of blocks are to be decoded soon: of which encoding, and to which
+            dense one, by their names.
+        memory: the bytes that this may take, beside the values.
+
+    Returns:
+        What it takes of them.
+    """
+    asked = os.environ.get("WEIGHBRIDGE_KERNELS")
+    if sum(counts.values()) < _WORTH_IMPORTING or memory < 2 * _IMPORT_BYTES or asked == "numpy":
+        return 0
+    taken = 0 if "numba" in sys.modules else _IMPORT_BYTES
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return 0
+    for (name, to), count in counts.items():
+        _count(f"decode {name}", count)
+        _count(f"f32 {to}", count)
+    return taken
 
 
 def decoder(encoding: Blocked, count: int) -> Shortcut | None:
@@ -84,7 +116,7 @@ def _in_time(
 ) -> Shortcut | None:
     if name in _ready:
         return _ready[name]
-    _done[name] = _done.get(name, 0) + count
+    _count(name, count)
     # While one thread compiles, others go on in NumPy.
     if _done[name] < _enough() or not _loading.acquire(blocking=False):
         return None
@@ -94,6 +126,10 @@ def _in_time(
     finally:
         _loading.release()
     return _ready[name]
+
+
+def _count(name: str, count: int) -> None:
+    _done[name] = _done.get(name, 0) + count
 
 
 def _enough() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import inspect
 import os
 from pathlib import Path
@@ -19,17 +20,6 @@ from numba.core import caching, types
 from numba.extending import register_jitable
 
 from weighbridge.kernels import lanes
-from weighbridge.kernels.ggml import (
-    groups,
-    iencoders,
-    iq4encoders,
-    kencoders,
-    kweighted,
-    lweighted,
-    mencoders,
-    points,
-    search,
-)
 from weighbridge.kernels.simd_lanes import WIDTH, transpose
 from weighbridge.kernels.simd_whole import whole
 
@@ -39,16 +29,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BODIES = (
-    groups,
-    iencoders,
-    iq4encoders,
-    kencoders,
-    kweighted,
-    lweighted,
-    mencoders,
-    points,
-    search,
+_BODIES = tuple(
+    importlib.import_module(f"weighbridge.kernels.ggml.{name}")
+    for name in (
+        "groups",
+        "iencoders",
+        "iq1encoders",
+        "iq1search",
+        "iq2encoders",
+        "iq4encoders",
+        "kencoders",
+        "kweighted",
+        "lweighted",
+        "mencoders",
+        "points",
+        "search",
+    )
 )
 """Where the functions are that are written in lanes."""
 

@@ -299,17 +299,27 @@ def _upper(builder: Any, value: Any, bits: Any) -> Any:
     return builder.sitofp(builder.ashr(builder.fptosi(value, VECTOR_INTS), shift), FLOATS)
 
 
-@word(words.lookup, LANES, types.Array, LANES)
-def _lookup(builder: Any, table: Any, index: Any) -> Any:
+def _gathered(builder: Any, data: Any, places: Any) -> Any:
     # A load for each lane: processors that have an instruction for it do the same.
-    places = builder.fptosi(index, VECTOR_INTS)
     result = ir.Constant(FLOATS, ir.Undefined)
     for i in range(WIDTH):
         lane = ir.IntType(32)(i)
         place = builder.sext(builder.extract_element(places, lane), ir.IntType(64))
-        number = builder.load(builder.gep(table, [place]), align=4)
+        number = builder.load(builder.gep(data, [place]), align=4)
         result = builder.insert_element(result, number, lane)
     return result
+
+
+@word(words.lookup, LANES, types.Array, LANES)
+def _lookup(builder: Any, table: Any, index: Any) -> Any:
+    return _gathered(builder, table, builder.fptosi(index, VECTOR_INTS))
+
+
+@word(words.pick, LANES, types.Array, LANES)
+def _pick(builder: Any, rows: Any, index: Any) -> Any:
+    starts = builder.mul(builder.fptosi(index, VECTOR_INTS), _ints(WIDTH))
+    lanes = ir.Constant(VECTOR_INTS, list(range(WIDTH)))
+    return _gathered(builder, rows, builder.add(starts, lanes))
 
 
 @word(words.either, LANES, LANES, LANES)
@@ -370,6 +380,11 @@ def half_bits(builder: Any, signed: Any) -> Any:
     result = builder.select(nan, const(signed, 0x7E00), result)
     sign = builder.and_(builder.lshr(signed, const(signed, 16)), const(signed, 0x8000))
     return builder.or_(result, sign)
+
+
+@word(words.half_bits, LANES, LANES)
+def _half_bits(builder: Any, value: Any) -> Any:
+    return builder.sitofp(half_bits(builder, builder.bitcast(value, VECTOR_INTS)), FLOATS)
 
 
 @word(words.sethalf, types.none, types.Array, types.intp, LANES)

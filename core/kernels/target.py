@@ -29,6 +29,10 @@ class SlowKernelsWarning(UserWarning):
     """The encoders that search for scales run in NumPy, many times slower than compiled."""
 
 
+BODIES: dict[str, tuple[Body, str]] = {}
+"""What `encoder` was given, by the name of the encoding: a body and the name of its grid."""
+
+
 def offsets(encoding: Blocked) -> list[int]:
     """Return where each field of a block begins, in the order of its fields.
 
@@ -50,6 +54,7 @@ def encoder(encoding: Blocked, body: Body, grid: str = "") -> Callable[[Values],
             the grid's tables too, and returns what is not 0 where numbers are too large for it.
         grid: the name of a grid, or nothing.
     """
+    BODIES[encoding.name] = body, grid
 
     def encode(values: Values) -> Blocks:
         return _encoded(encoding, body, values, grid)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.encoding import DENSE, Dense, Encoding, Scaled
 from weighbridge.errors import Unsupported
+from weighbridge.parted import Parted, parted
 from weighbridge.tensor import Lazy, Tensor, whole_rows
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def apply(op: Op, inputs: Sequence[Lazy]) -> tuple[Lazy, ...]:
     undone = _undone(op, inputs)
     if undone is not None:
         return undone
+    if _keeps_blocks(op, inputs, shapes):
+        return _part_by_part(op, inputs)
     encoding = _result_encoding(op, inputs, shapes)
     return tuple(
         Applied(op, tuple(inputs), number, shape, encoding) for number, shape in enumerate(shapes)
@@ -117,6 +120,30 @@ def _undone(op: Op, inputs: Sequence[Lazy]) -> tuple[Lazy, ...] | None:
         for number, tensor in enumerate(inputs)
     ]
     return first.inputs if len(results) == len(inputs) and all(together) else None
+
+
+def _keeps_blocks(op: Op, inputs: Sequence[Lazy], results: Sequence[Shape]) -> bool:
+    """Tell whether an operation on elements and scales alike is one on what they stand for.
+
+    It has to leave the last axis alone, and blocks have to lie along that axis.
+    """
+    first = inputs[0].encoding
+    return (
+        isinstance(first, Scaled)
+        and all(isinstance(tensor, Parted) and tensor.encoding == first for tensor in inputs)
+        and op.run([tensor.shape for tensor in inputs]) == 0
+        and min(map(len, results)) >= len(first.block) > 0
+        and set(first.block[:-1]) <= {1}
+        and first.outer is None
+    )
+
+
+def _part_by_part(op: Op, inputs: Sequence[Lazy]) -> tuple[Lazy, ...]:
+    held = [tensor for tensor in inputs if isinstance(tensor, Parted)]
+    block = held[0].encoding.block
+    done = {part: apply(op, [tensor.parts[part] for tensor in held]) for part in held[0].parts}
+    results = zip(*done.values(), strict=True)
+    return tuple(parted(block, **dict(zip(done, parts, strict=True))) for parts in results)
 
 
 def _result_encoding(op: Op, inputs: Sequence[Lazy], results: Sequence[Shape]) -> Encoding:

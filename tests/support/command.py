@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from weighbridge import cli
+from weighbridge.engine import budget
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +52,8 @@ def called(*arguments: Argument) -> Done:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     code = 0
     with (
+        # A process that has run many tests is larger than the command may be.
+        mock.patch.object(budget, "resident_bytes", return_value=0),
         mock.patch.object(sys, "argv", ["weighbridge", *map(str, arguments)]),
         mock.patch.object(signal, "signal"),
         contextlib.redirect_stdout(out),

@@ -18,7 +18,15 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(next(Path(spec.origin).parent.glob("*.so"))))
 
 
-TYPE_NUMBERS = {"iq3_xxs": 18, "iq3_s": 21, "iq2_s": 22}
+TYPE_NUMBERS = {
+    "iq2_xxs": 16,
+    "iq2_xs": 17,
+    "iq3_xxs": 18,
+    "iq1_s": 19,
+    "iq3_s": 21,
+    "iq2_s": 22,
+    "iq1_m": 29,
+}
 """The numbers of the types for whose grids ggml has to be made ready."""
 
 

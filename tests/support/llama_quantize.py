@@ -1,6 +1,7 @@
 """Models by their headers alone, and what llama.cpp's own quantiser chooses for their tensors.
 
-``tests/data/llama_quantize.json`` holds its choices. They were made by this module, from a dry run
+``tests/data/llama_quantize.json`` holds its choices, without and with an importance matrix: they
+depend on whether there is one, not on what is in it. They were made by this module, from a dry run
 of ``llama_model_quantize`` in the shared library of llama.cpp v0.5.0 that the npm package
 ``@node-llama-cpp/linux-x64`` 3.22.1 carries:
 
@@ -19,22 +20,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import weighbridge as wb
-from weighbridge.converters.filetypes.table import FILE_TYPES
+from weighbridge.converters.filetypes.table import FILE_TYPES, NEED_IMPORTANCE
 from weighbridge.encoding import DENSE
 from weighbridge.metadata import Value, scalar, string
 from weighbridge.model import Model
 from weighbridge.testing.models import Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from weighbridge.tensor import Lazy
+
+PLAIN, WEIGHTED = "models", "models with an importance matrix"
 
 STORED = Path(__file__).parent.parent / "data" / "llama_quantize.json"
 
 
 @dataclass(frozen=True)
 class Header:
-    """A decoder's sizes; experts are stacked, a fused one has queries, keys and values in one."""
+    """A decoder's sizes; experts are stacked, a fused one has queries, keys and values in one.
+
+    A shared expert of a layer stands beside its stack.
+    """
 
     family: str = "llama"
     layers: int = 32
@@ -46,6 +58,7 @@ class Header:
     tied: bool = False
     experts: int = 0
     fused: bool = False
+    shared: bool = False
 
     def model(self) -> Model:
         """Return the model; its weights cannot be read."""
@@ -67,6 +80,11 @@ class Header:
         }
         if self.fused:
             attention = {"attn_qkv": ((self.heads + 2 * self.kv_heads) * head, size)}
+        shared = {
+            "ffn_gate_shexp": (self.inner, size),
+            "ffn_up_shexp": (self.inner, size),
+            "ffn_down_shexp": (size, self.inner),
+        }
         block = {
             **attention,
             "attn_output": (size, self.heads * head),
@@ -74,6 +92,7 @@ class Header:
             f"ffn_up{suffix}": (*stack, self.inner, size),
             f"ffn_down{suffix}": (*stack, size, self.inner),
             **({"ffn_gate_inp": (self.experts, size)} if self.experts else {}),
+            **(shared if self.shared else {}),
         }
         shapes = {"token_embd.weight": (self.vocab, size)}
         if not self.tied:
@@ -113,6 +132,7 @@ HEADERS = {
     "rows-of-100": Header(layers=3, hidden=100, inner=256, heads=4, kv_heads=2, vocab=640),
     "mixtral-8x7b-narrow": Header(experts=8, hidden=1024, inner=3584),
     "four-experts": Header(experts=4, layers=9, heads=8, kv_heads=8),
+    "shared-experts": Header("qwen2moe", 24, 512, 1536, 8, 8, experts=4, shared=True),
     "qwen2-72b-narrow": Header("qwen2", 80, 1024, 3712, 64, 8),
     "qwen3-0.6b": Header("qwen3", 28, 1024, 3072, 16, 8, 151936, tied=True),
     "phi-3-mini": Header("phi3", 32, 3072, 8192, 32, 32, 32064, fused=True),
@@ -121,10 +141,19 @@ HEADERS = {
 """Sizes of well-known models, some of them narrower, and of some that nobody has."""
 
 
-def stored() -> dict[str, dict[str, dict[str, str]]]:
-    """Return model -> file type -> stem of names -> what llama.cpp chose, in layers' order."""
-    found: dict[str, dict[str, dict[str, str]]] = json.loads(STORED.read_text())["models"]
+Choices = dict[str, dict[str, dict[str, str]]]
+"""Model -> file type -> stem of names -> what llama.cpp chose, in layers' order."""
+
+
+def stored(*, weighted: bool = False) -> Choices:
+    """Return the choices without an importance matrix, or those with one."""
+    found: Choices = json.loads(STORED.read_text())[WEIGHTED if weighted else PLAIN]
     return found
+
+
+def file_types(*, weighted: bool = False) -> list[str]:
+    """Return the file types that there are without an importance matrix, or those with one."""
+    return [name for name in FILE_TYPES if weighted or name not in NEED_IMPORTANCE]
 
 
 def summary(encodings: dict[str, str]) -> dict[str, str]:
@@ -147,6 +176,16 @@ def _runs(encodings: object) -> str:
     return " ".join(f"{encoding}*{len(list(group))}" for encoding, group in groups)
 
 
+class _Entry(ctypes.Structure):
+    """``llama_model_imatrix_data``: a tensor's weights; one without a name is the last."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("data", ctypes.POINTER(ctypes.c_float)),
+        ("size", ctypes.c_size_t),
+    )
+
+
 class _Parameters(ctypes.Structure):
     """``llama_model_quantize_params``: its first fields; the rest stays as llama.cpp sets it."""
 
@@ -161,6 +200,7 @@ class _Parameters(ctypes.Structure):
         ("pure", ctypes.c_bool),
         ("keep_split", ctypes.c_bool),
         ("dry_run", ctypes.c_bool),
+        ("imatrix", ctypes.POINTER(_Entry)),
         ("rest", ctypes.c_uint8 * 256),
     )
 
@@ -179,17 +219,31 @@ class Quantizer:
         self._log = kind(lambda level, text, data: self.lines.append(text.decode()))
         self.library.llama_log_set(self._log, None)
 
-    def choices(self, path: Path, number: int) -> dict[str, str]:
-        """Return the encoding that each matrix of a GGUF file would get as this file type."""
+    def quantize(
+        self,
+        path: Path,
+        target: Path,
+        number: int,
+        matrix: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> str:
+        """Quantise a GGUF file to this file type, with importance weights, and return the log."""
         wanted = self.library.llama_model_quantize_default_params()
-        wanted.ftype, wanted.dry_run = number, True
+        wanted.ftype, wanted.dry_run = number, dry_run
+        wanted.imatrix = _entries(matrix) if matrix else None
         self.lines.clear()
-        nowhere = str(path.with_suffix(".none")).encode()
         failed = self.library.llama_model_quantize(
-            str(path).encode(), nowhere, ctypes.byref(wanted)
+            str(path).encode(), str(target).encode(), ctypes.byref(wanted)
         )
         log = "".join(self.lines)
         assert not failed, log
+        return log
+
+    def choices(self, path: Path, number: int, *, weighted: bool) -> dict[str, str]:
+        """Return the encoding that each matrix of a GGUF file would get as this file type."""
+        matrix = {"x": np.ones(1, np.float32)} if weighted else None
+        log = self.quantize(path, path.with_suffix(".none"), number, matrix, dry_run=True)
         return {
             name: (after or before).upper()
             for name, before, after in re.findall(
@@ -198,19 +252,32 @@ class Quantizer:
         }
 
 
+def _entries(matrix: Mapping[str, NDArray[np.float32]]) -> ctypes.Array[_Entry]:
+    single = ctypes.POINTER(ctypes.c_float)
+    held = [
+        _Entry(name.encode(), weights.ctypes.data_as(single), weights.size)
+        for name, weights in matrix.items()
+    ]
+    return (_Entry * (len(held) + 1))(*held)
+
+
 def main(directory: Path) -> None:
     """Store the choices of the quantiser in a directory of shared libraries."""
     quantizer = Quantizer(directory)
-    models: dict[str, dict[str, dict[str, str]]] = {}
+    found: dict[str, Choices] = {PLAIN: {}, WEIGHTED: {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, header in HEADERS.items():
             path = _sparse(Path(folder) / "model.gguf", header)
-            models[name] = {
-                entry.name: summary(quantizer.choices(path, entry.number))
-                for entry in FILE_TYPES.values()
-            }
+            for kind, choices in found.items():
+                weighted = kind == WEIGHTED
+                choices[name] = {
+                    entry: summary(
+                        quantizer.choices(path, FILE_TYPES[entry].number, weighted=weighted)
+                    )
+                    for entry in file_types(weighted=weighted)
+                }
     made = "llama_model_quantize of llama.cpp v0.5.0, dry run; see tests/support/llama_quantize.py"
-    STORED.write_text(json.dumps({"made by": made, "models": models}, indent=1) + "\n")
+    STORED.write_text(json.dumps({"made by": made, **found}, indent=1) + "\n")
 
 
 def _sparse(path: Path, header: Header) -> Path:

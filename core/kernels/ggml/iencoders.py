@@ -88,6 +88,7 @@ def _iq3_xxs(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: 
             alive,
             _IQ3_XXS_STEPS,
             False,
+            False,
             places,
             neighbours,
         )
@@ -143,6 +144,7 @@ def _iq3_s(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: Fa
             alive,
             _IQ3_S_STEPS,
             True,
+            False,
             places,
             neighbours,
         )
@@ -205,6 +207,7 @@ def _iq2_s(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: Fa
             most / 5.0,
             alive,
             _IQ2_S_STEPS,
+            False,
             False,
             places,
             neighbours,

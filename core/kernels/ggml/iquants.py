@@ -34,6 +34,12 @@ from weighbridge.kernels.ggml.iencoders import (
     encode_weighted_iq3_s,
     encode_weighted_iq3_xxs,
 )
+from weighbridge.kernels.ggml.iq1encoders import (
+    encode_iq1_m,
+    encode_weighted_iq1_m,
+    encode_weighted_iq1_s,
+)
+from weighbridge.kernels.ggml.iq2encoders import encode_weighted_iq2_xs, encode_weighted_iq2_xxs
 from weighbridge.kernels.ggml.iq4encoders import (
     encode_iq4_nl,
     encode_iq4_xs,
@@ -263,13 +269,13 @@ def _even_signs() -> Singles:
 
 
 CODECS = (
-    Codec(IQ2_XXS, decode_iq2_xxs),
-    Codec(IQ2_XS, decode_iq2_xs),
+    Codec(IQ2_XXS, decode_iq2_xxs, weighted=encode_weighted_iq2_xxs),
+    Codec(IQ2_XS, decode_iq2_xs, weighted=encode_weighted_iq2_xs),
     Codec(IQ3_XXS, decode_iq3_xxs, encode_iq3_xxs, encode_weighted_iq3_xxs),
-    Codec(IQ1_S, decode_iq1_s),
+    Codec(IQ1_S, decode_iq1_s, weighted=encode_weighted_iq1_s),
     Codec(IQ4_NL, decode_iq4_nl, encode_iq4_nl, encode_weighted_iq4_nl),
     Codec(IQ3_S, decode_iq3_s, encode_iq3_s, encode_weighted_iq3_s),
     Codec(IQ2_S, decode_iq2_s, encode_iq2_s, encode_weighted_iq2_s),
     Codec(IQ4_XS, decode_iq4_xs, encode_iq4_xs, encode_weighted_iq4_xs),
-    Codec(IQ1_M, decode_iq1_m),
+    Codec(IQ1_M, decode_iq1_m, encode_iq1_m, encode_weighted_iq1_m),
 )

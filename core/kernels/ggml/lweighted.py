@@ -13,6 +13,7 @@ import numpy as np
 
 from weighbridge.kernels.ggml.lblocks import Q4_0, Q4_1, Q5_0, Q5_1
 from weighbridge.kernels.ggml.search import (
+    Factors,
     affine_code,
     affine_steps,
     fit_affine,
@@ -55,18 +56,14 @@ _41_STEPS, _51_STEPS = (affine_steps(top, -0.9, 0.05, 36) for top in (15, 31))
 def weighted_q4_0(x: Rows, w: Rows, out: Octets) -> None:
     """Fit a scale to 32 values."""
     codes = scratch(x, 32)
-    scale, inverse = fit_scale(x, 0, 32, w, 8, _40_STEPS)
-    _set_signed(x, inverse, 8, codes)
-    sethalf(out, _40_D, scale)
+    sethalf(out, _40_D, _fit_signed(x, w, 8, _40_STEPS, codes))
     _set_nibbles(codes, out, _40_QS)
 
 
 def weighted_q5_0(x: Rows, w: Rows, out: Octets) -> None:
-    """Fit a scale to 32 values."""
+    """Do as `weighted_q4_0`; codes have a bit more."""
     codes = scratch(x, 32)
-    scale, inverse = fit_scale(x, 0, 32, w, 16, _50_STEPS)
-    _set_signed(x, inverse, 16, codes)
-    sethalf(out, _50_D, scale)
+    sethalf(out, _50_D, _fit_signed(x, w, 16, _50_STEPS, codes))
     _set_fifth_bits(codes, out, _50_QH)
     _set_nibbles(codes, out, _50_QS)
 
@@ -74,38 +71,41 @@ def weighted_q5_0(x: Rows, w: Rows, out: Octets) -> None:
 def weighted_q4_1(x: Rows, w: Rows, out: Octets) -> None:
     """Fit a scale and a minimum to 32 values."""
     codes = scratch(x, 32)
-    trial = scratch(x, 32)
-    scale, low, inverse, start = fit_affine(x, 0, w, trial, 15, _41_STEPS, False, True)
-    _set_affine(x, inverse, start, 15, codes)
+    scale, low = _fit_affine(x, w, 15, _41_STEPS, codes)
     sethalf(out, _41_D, scale)
     sethalf(out, _41_M, -low)
     _set_nibbles(codes, out, _41_QS)
 
 
 def weighted_q5_1(x: Rows, w: Rows, out: Octets) -> None:
-    """Fit a scale and a minimum to 32 values."""
+    """Do as `weighted_q4_1`; codes have a bit more."""
     codes = scratch(x, 32)
-    trial = scratch(x, 32)
-    scale, low, inverse, start = fit_affine(x, 0, w, trial, 31, _51_STEPS, False, True)
-    _set_affine(x, inverse, start, 31, codes)
+    scale, low = _fit_affine(x, w, 31, _51_STEPS, codes)
     sethalf(out, _51_D, scale)
     sethalf(out, _51_M, -low)
     _set_fifth_bits(codes, out, _51_QH)
     _set_nibbles(codes, out, _51_QS)
 
 
-def _set_signed(x: Rows, inverse: Lanes, top: int, codes: Rows) -> None:
+def _fit_signed(x: Rows, w: Rows, top: int, steps: Factors, codes: Rows) -> Lanes:
+    """Set the codes, and return the scale."""
+    scale, inverse = fit_scale(x, 0, 32, w, top, steps)
     zero = like(inverse, 0.0)
     for i in range(32):
         code = clamp(nearest(inverse * row(x, i)), -top, top - 1) + top
         setrow(codes, i, select(inverse == 0.0, zero, code))
+    return scale
 
 
-def _set_affine(x: Rows, inverse: Lanes, start: Lanes, top: int, codes: Rows) -> None:
+def _fit_affine(x: Rows, w: Rows, top: int, steps: Factors, codes: Rows) -> tuple[Lanes, Lanes]:
+    """Set the codes, and return the scale and the minimum."""
+    trial = scratch(x, 32)
+    scale, low, inverse, start = fit_affine(x, 0, w, trial, top, steps, False, True)
     zero = like(inverse, 0.0)
     for i in range(32):
         code = affine_code(inverse * (row(x, i) - start), top, True)
         setrow(codes, i, select(inverse == 0.0, zero, code))
+    return scale, low
 
 
 def _set_nibbles(codes: Rows, out: Octets, at: int) -> None:

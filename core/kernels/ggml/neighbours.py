@@ -16,7 +16,7 @@ from weighbridge.kernels.ggml.grids import grid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SHELLS = {"iq2_xxs": 2, "iq2_xs": 2, "iq2_s": 1, "iq3_xxs": 2, "iq3_s": 3}
+_SHELLS = {"iq2_xxs": 2, "iq2_xs": 2, "iq2_s": 1, "iq3_xxs": 2, "iq3_s": 3, "iq1": 3}
 """How many distances count as near: all the points at the smallest ones are neighbours."""
 
 _BATCH = 1 << 10
@@ -42,7 +42,9 @@ def tables(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     width = codes.shape[1]
     numbers = codes @ base ** np.arange(width)
     places = np.zeros(1 + codes.max() * (base ** np.arange(width)).sum(), np.float32)
-    outside = np.setdiff1d(np.arange(len(places)), numbers)
+    digits = np.arange(len(places))[:, None] // base ** np.arange(width) % base
+    reachable = np.flatnonzero((digits <= codes.max()).all(axis=1))
+    outside = np.setdiff1d(reachable, numbers)
     places[numbers] = np.arange(len(numbers))
     near = [
         _near(outside[at : at + _BATCH], codes, base, _SHELLS[name])

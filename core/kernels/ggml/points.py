@@ -57,6 +57,7 @@ def fit_points(
     alive: Mask,
     steps: Factors,
     again: bool,
+    always: bool,
     places: Factors,
     neighbours: Factors,
 ) -> tuple[Lanes, Mask, Mask]:
@@ -77,6 +78,7 @@ def fit_points(
         alive: where there is something to find; else the scale is 0.
         steps: see `grid_steps`.
         again: choose all codes again; else those alone that were no points of the grid.
+        always: do so too where all of them were.
         places: see `weighbridge.kernels.ggml.neighbours`.
         neighbours: likewise.
 
@@ -112,7 +114,7 @@ def fit_points(
             lost = select(row(new_off, k) > lost, row(new_off, k), lost)
         _replace(codes, trial, better)
         _replace(off, new_off, better)
-    some_off = zero
+    some_off = like(most, 1.0) if always else zero
     for k in range(parts):
         some_off = some_off + row(off, k)
     todo = alive & (some_off > 0.0) & (scale > 0.0)

@@ -1,0 +1,1 @@
+"""How checkpoints store quantised weights, a ``quant_method`` a file."""
