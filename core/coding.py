@@ -12,7 +12,7 @@ import numpy as np
 from weighbridge import kernels
 from weighbridge import region as regions
 from weighbridge.codecs import codec, encodable
-from weighbridge.encoding import DATA, DENSE, Dense, Encoding, dense
+from weighbridge.encoding import DATA, DENSE, Blocked, Dense, Encoding, dense
 from weighbridge.engine.budget import BYTES_PER_VALUE, budget
 from weighbridge.engine.progress import silent
 from weighbridge.engine.write import run_jobs, workers
@@ -101,7 +101,7 @@ def encode(
     packed = np.empty((*shape[:-1], _row_bytes(target, shape)), np.uint8)
     weights = None if importance is None else checked(_numbers(importance), shape)
     pieces = [
-        _Piece(partial(kernels.encode, target, part, columns), octets, part.size * BYTES_PER_VALUE)
+        _Piece(partial(_encode_into, octets, target, part, columns), octets.nbytes, part.size)
         for part, octets, columns in _weighted_parts(target, numbers, packed, weights)
     ]
     _run(pieces, threads)
@@ -161,14 +161,11 @@ def decode(
     if not whole_rows(full, source):
         return kernels.decode(source, {DATA: held}, full, target)
     values = np.empty(full, target.dtype)
-    packed = held.reshape(math.prod(full[:-1]), source.nbytes(full[-1:]))
+    # Rows are whole grains: together they are one long row.
+    row, packed = values.reshape(1, -1), held.reshape(1, -1)
     pieces = [
-        _Piece(
-            partial(kernels.decode, source, {DATA: octets}, part.shape, target),
-            part,
-            part.size * BYTES_PER_VALUE,
-        )
-        for part, octets in _parts(source, _as_rows(values), packed, source.grain)
+        _Piece(partial(_decode_into, part[0], source, octets[0], target), part.nbytes, part.size)
+        for part, octets in _parts(source, row, packed, source.grain)
     ]
     _run(pieces, threads)
     return values
@@ -269,18 +266,34 @@ def _as_rows(array: Array) -> Array:
     return array.reshape(math.prod(array.shape[:-1]), math.prod(array.shape[-1:]))
 
 
+def _encode_into(octets: Octets, encoding: Encoding, values: Array, columns: Array | None) -> None:
+    octets[...] = kernels.encode(encoding, values, columns).reshape(octets.shape)
+
+
+def _decode_into(values: Array, encoding: Encoding, octets: Octets, dtype: Dense) -> None:
+    if isinstance(encoding, Blocked) and dtype.grain == 1:
+        kernels.decode_into(encoding, {DATA: octets}, values)
+    else:
+        values[...] = kernels.decode(encoding, {DATA: octets}, values.shape, dtype)
+
+
 @dataclass(frozen=True)
 class _Piece:
-    """Codes a part of some rows into memory."""
+    """Codes a part of some rows into memory of `nbytes` bytes."""
 
-    make: Callable[[], Array]
-    target: Array
-    cost: int
+    work: Callable[[], None]
+    nbytes: int
+    values: int
     name: str = ""
 
+    @property
+    def cost(self) -> int:
+        """The memory that it may take."""
+        return self.values * BYTES_PER_VALUE
+
     def run(self) -> int:
-        self.target[...] = self.make().reshape(self.target.shape)
-        return self.target.nbytes
+        self.work()
+        return self.nbytes
 
 
 def _weighted_parts(

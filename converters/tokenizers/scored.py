@@ -19,7 +19,7 @@ from weighbridge.converters.tokenizers.arrays import PHANTOM_SPACE
 from weighbridge.converters.tokenizers.document import SETTINGS_FILE, AddedToken, added_tokens
 from weighbridge.converters.tokenizers.keys import TokenType
 from weighbridge.errors import InvalidFile
-from weighbridge.metadata import array, scalar
+from weighbridge.metadata import array, scalar, string
 from weighbridge.sidefiles import parse_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ ADDED_FILE = "added_tokens.json"
 
 DECODER = "added_tokens_decoder"
 """Where tokenizer_config.json of transformers 4 keeps them: id -> what is known of the token."""
+
+PRE = "default"
+"""What the converter writes for a kind that has no pre-tokenizer."""
 
 ADDED_SCORE = -1000.0
 HOLE_SCORE = -10000.0
@@ -161,6 +164,30 @@ class Vocabulary:
             keys.SCORES: array("f32", np.asarray(self.scores, np.float32).tolist()),
             keys.TOKEN_TYPE: array("i32", self.types),
         }
+
+
+def pre_tokenizer(asked: str | None, title: str, warnings: list[str]) -> dict[str, Value]:
+    """Return the key-value that names no pre-tokenizer, as these kinds have none.
+
+    Args:
+        asked: the name that a user gave.
+        title: what the kind is called.
+        warnings: is told that such a name is not written.
+    """
+    if asked not in (None, PRE):
+        warnings.append(f"{title} has no pre-tokenizer: '{asked}' is not written")
+    return {keys.PRE: string(PRE)}
+
+
+def added_to_json(
+    tokens: Sequence[str], types: Sequence[int], kept: Sequence[int]
+) -> list[dict[str, object]]:
+    """Return those of the `kept` ids that are found in a text first, as tokenizer.json has them."""
+    return [
+        AddedToken(n, tokens[n], special=types[n] != TokenType.USER_DEFINED).to_json()
+        for n in kept
+        if types[n] in arrays.ADDED_TYPES
+    ]
 
 
 def _added(source: Source) -> Iterator[tuple[AddedToken, bool]]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from weighbridge.converters.tokenizers import keys, merging, spacing, special
+from weighbridge.converters.tokenizers import keys, merging, scored, spacing, special
 from weighbridge.converters.tokenizers.arrays import (
-    ADDED_TYPES,
     check_size,
     fills,
     model_ids,
@@ -23,7 +22,6 @@ from weighbridge.converters.tokenizers.arrays import (
 )
 from weighbridge.converters.tokenizers.document import (
     FILE,
-    AddedToken,
     added_tokens,
     merges,
     part,
@@ -47,9 +45,6 @@ if TYPE_CHECKING:
 
 NAME = "llama"
 TITLE = "SentencePiece BPE"
-
-PRE = "default"
-"""What the converter writes for a kind that has no pre-tokenizer."""
 
 UNKNOWN = 0
 """The token that llama.cpp takes for what is none, if the file does not say."""
@@ -89,15 +84,14 @@ def to_gguf(
             rules, (rule ``duplicate-token``) for two ids with the same text, (rule
             ``tokenizer-mismatch``) for two files that are of different tokenizers.
     """
-    if pre not in (None, PRE):
-        warnings.append(f"{TITLE} has no pre-tokenizer: '{pre}' is not written")
+    named = scored.pre_tokenizer(pre, TITLE, warnings)
     spaces = spacing.of_source(source)
     tokens = _vocabulary(source, vocab_size)
     tokens.add(source, warnings, replace=True)
     _warn(source, spaces, tokens, warnings)
     return {
         keys.MODEL: string(NAME),
-        keys.PRE: string(PRE),
+        **named,
         **tokens.metadata(),
         **tokens.unknown(source, UNKNOWN),
         **_prefix(source, spaces, warnings),
@@ -210,11 +204,7 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            AddedToken(n, tokens[n], special=types[n] != TokenType.USER_DEFINED).to_json()
-            for n in kept
-            if types[n] in ADDED_TYPES
-        ],
+        "added_tokens": scored.added_to_json(tokens, types, kept),
         "normalizer": spacing.normalizer(prefix=prefix),
         "pre_tokenizer": None,
         "post_processor": special.post_processor(metadata, tokens, defaults(metadata)),

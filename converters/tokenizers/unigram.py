@@ -14,9 +14,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from weighbridge.converters.tokenizers import keys, spacing, special
+from weighbridge.converters.tokenizers import keys, scored, spacing, special
 from weighbridge.converters.tokenizers.arrays import (
-    ADDED_TYPES,
     PHANTOM_SPACE,
     check_size,
     fills,
@@ -25,7 +24,6 @@ from weighbridge.converters.tokenizers.arrays import (
 )
 from weighbridge.converters.tokenizers.document import (
     FILE,
-    AddedToken,
     added_tokens,
     part,
     scored_tokens,
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
 NAME = "t5"
 TITLE = "Unigram"
-PRE = "default"
 
 UNKNOWN = 2
 """The token that llama.cpp takes for what is none, if the file does not say."""
@@ -92,8 +89,7 @@ def to_gguf(
             break their own rules, (rule ``duplicate-token``) for two ids with the same text.
         Unsupported: (rule ``tokenizer-model``) for a model file whose ids are not the model's.
     """
-    if pre not in (None, PRE):
-        warnings.append(f"{TITLE} has no pre-tokenizer: '{pre}' is not written")
+    named = scored.pre_tokenizer(pre, TITLE, warnings)
     spaces = spacing.of_source(source)
     tokens = _vocabulary(source, vocab_size)
     tokens.add(source, warnings, replace=False)
@@ -101,7 +97,7 @@ def to_gguf(
     charsmap = array("u8", list(spaces.charsmap))
     return {
         keys.MODEL: string(NAME),
-        keys.PRE: string(PRE),
+        **named,
         **tokens.metadata(),
         **tokens.unknown(source, UNKNOWN),
         keys.ADD_PREFIX_SPACE: scalar("bool", spaces.prefix != "never"),
@@ -193,11 +189,7 @@ def from_gguf(metadata: Metadata) -> dict[str, object]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            AddedToken(n, tokens[n], special=types[n] != TokenType.USER_DEFINED).to_json()
-            for n in kept
-            if types[n] in ADDED_TYPES
-        ],
+        "added_tokens": scored.added_to_json(tokens, types, kept),
         "normalizer": _normalizer(metadata),
         "pre_tokenizer": _pre_tokenizer(metadata),
         "post_processor": special.post_processor(metadata, tokens, defaults(metadata)),

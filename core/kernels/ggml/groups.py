@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from weighbridge.kernels.ggml.search import Factors
 
 
-def square_sum(x: Rows) -> Lanes:
-    """Return the sum of the squares of a block's values."""
-    total = like(row(x, 0), 0.0)
-    for i in range(len(x)):
-        total = total + row(x, i) * row(x, i)
-    return total
-
-
 def set_weights(x: Rows, w: Rows | None, at: int, weights: Rows, common: Lanes) -> None:
     """Set the weights of the values from `at` on.
 

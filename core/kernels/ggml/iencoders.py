@@ -17,10 +17,10 @@ from weighbridge.kernels.ggml.groups import (
     set_scale_pairs,
     set_signs_and_scales,
     set_weights,
-    square_sum,
 )
 from weighbridge.kernels.ggml.iblocks import IQ2_S, IQ3_S, IQ3_XXS
 from weighbridge.kernels.ggml.points import EIGHT_LEVELS, THREE_LEVELS, fit_points, grid_steps
+from weighbridge.kernels.ggml.search import sum_of_squares
 from weighbridge.kernels.lanes import (
     Mask,
     Octets,
@@ -71,7 +71,7 @@ def _iq3_xxs(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: 
     signs = scratch(x, 32)
     scales = scratch(x, 8)
     zero = like(row(x, 0), 0.0)
-    common = zero if w is None else 2.0 * square_sum(x) / 256.0
+    common = zero if w is None else 2.0 * sum_of_squares(x) / 256.0
     failed = zero > zero
     for s in range(8):
         marks = signs[4 * s : 4 * s + 4]
@@ -126,7 +126,7 @@ def _iq3_s(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: Fa
     scales = scratch(x, 8)
     largest = scratch(x, 8)
     zero = like(row(x, 0), 0.0)
-    common = zero if w is None else 2.0 * square_sum(x) / 256.0
+    common = zero if w is None else 2.0 * sum_of_squares(x) / 256.0
     failed = zero > zero
     for s in range(8):
         marks = signs[4 * s : 4 * s + 4]
@@ -190,7 +190,7 @@ def _iq2_s(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: Fa
     signs = scratch(x, 2)
     scales = scratch(x, 16)
     zero = like(row(x, 0), 0.0)
-    spread = 2.0 * square_sum(x) / 256.0
+    spread = 2.0 * sum_of_squares(x) / 256.0
     common = 0.25 * spread if w is None else spread
     failed = zero > zero
     high = zero

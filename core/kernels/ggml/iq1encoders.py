@@ -13,7 +13,6 @@ from weighbridge.kernels.ggml.groups import (
     place_of,
     scale_code,
     set_weights,
-    square_sum,
 )
 from weighbridge.kernels.ggml.iblocks import IQ1_M, IQ1_S
 from weighbridge.kernels.ggml.iq1search import (
@@ -25,6 +24,7 @@ from weighbridge.kernels.ggml.iq1search import (
     sort_group,
 )
 from weighbridge.kernels.ggml.points import THREE_LEVELS
+from weighbridge.kernels.ggml.search import sum_of_squares
 from weighbridge.kernels.lanes import (
     Lanes,
     Mask,
@@ -66,7 +66,7 @@ def weighted_iq1_s(x: Rows, w: Rows, out: Octets, places: Factors, neighbours: F
     downs = scratch(x, 4)
     scales = scratch(x, 8)
     words = scratch(x, 8)
-    common = 2.0 * square_sum(x) / 256.0
+    common = 2.0 * sum_of_squares(x) / 256.0
     zero = like(common, 0.0)
     failed = zero > zero
     for s in range(8):
@@ -116,7 +116,7 @@ def _iq1_m(x: Rows, w: Rows | None, out: Octets, places: Factors, neighbours: Fa
     downs = scratch(x, 32)
     scales = scratch(x, 16)
     zero = like(row(x, 0), 0.0)
-    set_weights(x, w, 0, weights, zero if w is None else 2.0 * square_sum(x) / 256.0)
+    set_weights(x, w, 0, weights, zero if w is None else 2.0 * sum_of_squares(x) / 256.0)
     failed = zero > zero
     for s in range(16):
         group = x[16 * s : 16 * s + 16]

@@ -16,12 +16,11 @@ from weighbridge.kernels.ggml.groups import (
     set_scale_pairs,
     set_signs_and_scales,
     set_weights,
-    square_sum,
 )
 from weighbridge.kernels.ggml.iblocks import IQ2_XS, IQ2_XXS
 from weighbridge.kernels.ggml.kweighted import fit_positive
 from weighbridge.kernels.ggml.points import THREE_LEVELS, fit_points, grid_steps
-from weighbridge.kernels.ggml.search import EPSILON
+from weighbridge.kernels.ggml.search import EPSILON, sum_of_squares
 from weighbridge.kernels.lanes import (
     Mask,
     Octets,
@@ -59,7 +58,7 @@ def weighted_iq2_xxs(x: Rows, w: Rows, out: Octets, places: Factors, neighbours:
     codes = scratch(x, 32)
     signs = scratch(x, 32)
     scales = scratch(x, 8)
-    common = square_sum(x) / 256.0
+    common = sum_of_squares(x) / 256.0
     zero = like(common, 0.0)
     failed = zero > zero
     for s in range(8):
@@ -103,7 +102,7 @@ def weighted_iq2_xs(x: Rows, w: Rows, out: Octets, places: Factors, neighbours: 
     codes = scratch(x, 16)
     signs = scratch(x, 2)
     scales = scratch(x, 16)
-    common = square_sum(x) / 256.0
+    common = sum_of_squares(x) / 256.0
     zero = like(common, 0.0)
     failed = zero > zero
     for s in range(16):
