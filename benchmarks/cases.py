@@ -134,7 +134,7 @@ LOADED = (
 def _decoded(kind: str, label: str) -> Case:
     """Return the case of a small GGUF in one encoding, decoded."""
     what = f"GGUF in {label} ({{size}})"
-    return replace(DECODE.case("gguf", f"small/gguf-{kind}", kind, what), goals=(LEAN,))
+    return replace(DECODE.case("gguf", f"small/gguf-{kind}", kind, what), goals=(LEAN,), rounds=2)
 
 
 DECODED = (
@@ -191,7 +191,6 @@ CONVERTED = (
             Goal("cp, sync", 0.8),
             Goal("cp", 0.8, ours="weighbridge, unsynced"),
         ),
-        rounds=5,
         headline=True,
         quick=True,
     ),
@@ -236,8 +235,8 @@ def _memory(name: str, label: str, how: str, argv: Argv) -> Case:
     return Case(
         name,
         "Convert",
-        f"Peak memory of Hugging Face to GGUF in {label}: {{size}}, and an eighth of it",
-        "large/checkpoint",
+        f"Peak memory of Hugging Face to GGUF in {label}: {{size}}, and a quarter of it",
+        "main/checkpoint",
         (
             Command("large", how, role=Role.OURS, argv=argv),
             Command("small", how, input="small/checkpoint", role=Role.OURS, argv=argv),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 QUICK_ROUNDS = 2
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended, as shells have it."""
+
 Sources = Annotated[
     list[Path] | None,
     typer.Argument(metavar="SRC", help="Models of yours; made-up ones by default."),
@@ -91,13 +94,14 @@ def bench(
     ] = 0.25,
     work_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where inputs are made and kept (8 GB), results written."),
+        typer.Option(metavar="DIR", help="Where inputs are made and kept (7 GB), results written."),
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the cases.")] = False,
 ) -> None:
     """Measure how fast models open, load and convert, in how much memory, beside other tools.
 
     Every measurement has a process of its own. Inputs are made once and kept in the cache folder.
+    Ctrl-C ends the run after the cases that are done: their results are shown and written.
     """
     if compare is not None:
         _compare(*compare, threshold)
@@ -119,9 +123,11 @@ def bench(
     patience = QUICK_PATIENCE if quick else PATIENCE
     settings = results.Settings(shop.sizes, rounds, patience, places(device))
     found = _measured(cases, shop, settings)
-    if ENCODINGS in (only or ()):
+    if ENCODINGS in (only or ()) and not found.interrupted:
         found = replace(found, encodings=_encodings())
-    _give(found, json, html, markdown)
+    _give(found, json, html, None if found.interrupted else markdown)
+    if found.interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 ENCODINGS = "encodings"
@@ -174,12 +180,23 @@ def _workshop(folder: Path | None, sizes: dict[str, str]) -> Workshop:
 
 def _measured(cases: list[Case], shop: Workshop, settings: results.Settings) -> results.Results:
     when, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    found = [
-        run_case(case, shop, settings.rounds or case.rounds, _tell, settings.patience)
-        for case in cases
-    ]
+    found: list[results.CaseResult] = []
+    try:
+        for case in cases:
+            rounds = settings.rounds or case.rounds
+            found.append(run_case(case, shop, rounds, _tell, settings.patience))
+    except KeyboardInterrupt:
+        _tell("interrupted\n")
     took = round(time.monotonic() - start, 1)
-    return results.Results(machine(shop.folder), when, took, versions(), settings, found)
+    return results.Results(
+        machine(shop.folder),
+        when,
+        took,
+        versions(),
+        settings,
+        found,
+        interrupted=len(found) < len(cases),
+    )
 
 
 def _encodings() -> list[results.Speed]:

@@ -18,6 +18,9 @@ TARGETS = {"gguf": "out.gguf", "onnx": "out.onnx", "safetensors": "out.safetenso
 TITLES = {"gguf": "GGUF", "onnx": "ONNX", "safetensors": "safetensors"}
 """What titles call the formats."""
 
+ROUNDS = 2
+"""How often these are measured: they are many, and none is in the short table."""
+
 CP_SYNC = Command("cp, sync", "cp a b; sync b", role=Role.FLOOR, argv=floor.cp_and_sync)
 
 STOCK: Mapping[tuple[str, str], Sequence[Contender]] = {
@@ -68,6 +71,7 @@ def copied(kind: str, target: str, source: str | Path, label: str, what: str) ->
         f"Convert {what} to {TITLES[target]}, byte for byte",
         source,
         (ourselves, *STOCK.get((kind, target), ()), CP_SYNC),
+        rounds=ROUNDS,
     )
 
 
@@ -92,6 +96,7 @@ def cast(dtype: str, source: str | Path, label: str, what: str) -> Case:
             stock,
             CP_SYNC,
         ),
+        rounds=ROUNDS,
     )
 
 
@@ -112,4 +117,5 @@ def quantised(kind: str, source: str | Path, label: str, what: str) -> Case:
         f"Quantise {what} to GGUF in {kind}",
         source,
         (Call(OURS, how, role=Role.OURS, prepare=ours.convert_call, options=options), native),
+        rounds=ROUNDS,
     )

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Sizes = dict[str, str]
 """What a made-up model is for -> its name in `made.SHAPES`."""
 
-FULL: Sizes = {"main": "llama-500m", "small": "llama-125m", "large": "llama-1b"}
-QUICK: Sizes = {"main": "llama-60m", "small": "llama-15m", "large": "llama-60m"}
-TINY: Sizes = {"main": "llama-15m", "small": "llama-15m", "large": "llama-15m"}
+FULL: Sizes = {"main": "llama-500m", "small": "llama-125m"}
+QUICK: Sizes = {"main": "llama-60m", "small": "llama-15m"}
+TINY: Sizes = {"main": "llama-15m", "small": "llama-15m"}
 
 
 def cache_folder() -> Path:

@@ -184,7 +184,7 @@ LOAD = Operation(
     "Load {what}, every page touched",
     {
         "gguf": (
-            _OUR_LOAD,
+            our("weighbridge.load_file(path)", ours.load_all, "torch", names="source"),
             _peer("gguf", "tensor.data of all, as stored", gguf_py.load_all, "gguf"),
             TOUCH,
             READ,

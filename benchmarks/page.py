@@ -14,6 +14,7 @@ from weighbridge.benchmarks.markup import Markup, el, join
 from weighbridge.benchmarks.page_case import case_section
 from weighbridge.benchmarks.page_encodings import encodings
 from weighbridge.benchmarks.page_method import key, machine, method
+from weighbridge.benchmarks.report import INTERRUPTED
 from weighbridge.sizes import human
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _ratio(case: CaseResult) -> float:
 
 def _summary(results: Results) -> Iterator[Markup]:
     """Yield what a reader with ten seconds should see."""
+    if results.interrupted:
+        yield el("p", INTERRUPTED, class_="missed")
     cases = _comparisons(results)
     if cases:
         ahead = sum(_ratio(case) >= AS_FAST for case in cases)

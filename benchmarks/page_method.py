@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weighbridge.benchmarks.figures import duration
 from weighbridge.benchmarks.markup import Markup, el
 from weighbridge.benchmarks.measure import REST
+from weighbridge.benchmarks.run import STEADY
 from weighbridge.sizes import human
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def method(results: Results) -> Iterator[Markup]:
     """Yield how it was measured."""
     yield el("h2", "Method", id="method")
     patience = (
-        f"Who has taken {results.settings.patience:g} s in a case is not measured again in it."
+        f"Who has taken {results.settings.patience:g} s in a case is not measured again in it, nor "
+        f"who took the same time, within {STEADY:.0%}, in its first two rounds."
     )
     yield el("ul", *(el("li", sentence) for sentence in (*METHOD, patience)))
     if not any(place != "cpu" for place in results.settings.devices):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from weighbridge.benchmarks.results import CaseResult, Results, Row, Speed, Spread
 
+INTERRUPTED = "The run was interrupted: cases that it had not come to the end of are missing."
+
 COLUMNS = ("", "time", "from", "to", "first call", "CPU", "peak memory", "private", "ratio")
 
 
@@ -44,6 +46,8 @@ def show(results: Results, console: Console) -> None:
         console.print()
     if results.encodings:
         console.print(encodings(results.encodings))
+    if results.interrupted:
+        console.print(INTERRUPTED)
     console.print(
         printable(provenance(results), LINE), markup=False, highlight=False, soft_wrap=True
     )

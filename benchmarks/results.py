@@ -224,6 +224,7 @@ class Results:
         settings: how it was run.
         cases: the cases.
         encodings: ggml's encodings, and casts, where they were measured.
+        interrupted: whether the run was ended before all cases were measured.
         schema: the name of this structure.
     """
 
@@ -234,6 +235,7 @@ class Results:
     settings: Settings
     cases: list[CaseResult]
     encodings: list[Speed] = field(default_factory=list)
+    interrupted: bool = False
     schema: str = SCHEMA
 
     def write(self, path: Path) -> None:

@@ -30,11 +30,14 @@ WORDS = {
 }
 """What verdicts call a measure that is not a time."""
 
-PATIENCE = 12.0
+PATIENCE = 9.0
 """Measured seconds after which a contender has no further rounds in a case."""
 
 QUICK_PATIENCE = 2.0
 """The same in a quick run."""
+
+STEADY = 0.03
+"""By what share the times of a contender's first rounds may differ for it to have no more."""
 
 
 @dataclass
@@ -53,7 +56,10 @@ class Lane:
 
     def waits(self, patience: float) -> bool:
         """Tell whether it is to be measured in the next round."""
-        return self.why is None and sum(sample.first for sample in self.samples) < patience
+        if self.why is not None or sum(sample.first for sample in self.samples) >= patience:
+            return False
+        times = [sample.seconds for sample in self.samples]
+        return len(times) < 2 or max(times) - min(times) > STEADY * min(times)
 
 
 def run_case(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -16,17 +17,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from weighbridge import save_file
-from weighbridge.benchmarks import made, readme, results
+from weighbridge import convert, save_file
+from weighbridge.benchmarks import command, made, readme, results, worker
 from weighbridge.benchmarks.case import FASTEST, Case, Goal, Limit
 from weighbridge.benchmarks.command import app
 from weighbridge.benchmarks.contender import Call, Command, Outcome, Role
-from weighbridge.benchmarks.contenders import ours
+from weighbridge.benchmarks.contenders import floor, ours
 from weighbridge.benchmarks.inputs import TINY, Workshop
 from weighbridge.benchmarks.measure import Failed, Sample, take
 from weighbridge.benchmarks.memory import DeviceMemory, device_memory
-from weighbridge.benchmarks.results import Machine, Results, Settings
+from weighbridge.benchmarks.results import CaseResult, Machine, Results, Settings
 from weighbridge.benchmarks.run import Lane, run_case, summed_up
+from weighbridge.benchmarks.worker import measure
 from weighbridge.errors import Error, InvalidFile
 from weighbridge.model import HUGGING_FACE, Model
 
@@ -338,3 +340,60 @@ def test_shapes_have_about_as_many_parameters_as_their_names_say(name: str) -> N
 def test_what_the_import_brings_is_listed() -> None:
     assert "weighbridge" in ours.imported()
     assert "numpy" not in ours.imported()
+
+
+def test_who_takes_the_same_time_twice_is_not_measured_again() -> None:
+    assert lane("x", 1.0).waits(10)
+    assert lane("x", 1.0, 1.1).waits(10)
+    assert not lane("x", 1.0, 1.01).waits(10)
+    assert not lane("x", 6.0, 7.0).waits(10)
+
+
+def test_a_long_call_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def call() -> Outcome:
+        calls.append(1)
+        return Outcome({})
+
+    assert measure(call, again=True).again
+    calls.clear()
+    monkeypatch.setattr(worker, "LONG", 0.0)
+    assert measure(call, again=True).again == []
+    assert len(calls) == 1
+
+
+def test_a_model_is_copied_with_its_external_data(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    save_file({"x": np.zeros((64, 64), np.float32)}, tmp_path / "x.safetensors")
+    convert(tmp_path / "x.safetensors", path, weights_only=True, external=True)
+    for number, argv in enumerate((floor.cp, floor.cp_through_memory, floor.cp_and_sync)):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        take(Command("cp", "", argv=argv), path, scratch, again=False)
+        for line in argv(path, scratch):
+            subprocess.run(line, check=True)
+        assert {file.name for file in scratch.iterdir()} == {"x.onnx", "x.onnx.data"}
+
+
+def test_an_interrupted_run_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = summed_up(Case("x", "Open", "x", None, ()), [lane("weighbridge", 1.0)], 0)
+
+    def run_case(case: Case, *_: object) -> CaseResult:
+        if case.name == "open-onnx":
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(command, "run_case", run_case)
+    book, html, table = (tmp_path / name for name in ("x.json", "x.html", "README.md"))
+    table.write_text("<!-- benchmarks --><!-- /benchmarks -->")
+    lines = ["--only", "open-*", "--work-dir", tmp_path, "--json", book, "--html", html]
+    ended = CliRunner().invoke(command.app, [*map(str, lines), "--readme", str(table)])
+    assert ended.exit_code == 130
+    assert "The run was interrupted" in ended.output
+    found = results.read(book)
+    assert (found.interrupted, [case.name for case in found.cases]) == (True, ["x"])
+    assert "The run was interrupted" in html.read_text()
+    assert table.read_text() == "<!-- benchmarks --><!-- /benchmarks -->"

@@ -24,6 +24,9 @@ LONGEST = 0.5
 MOST = 50
 """Calls after the first."""
 
+LONG = 2.0
+"""Seconds of a first call after which it is not made again: what comes first only is no part."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -104,7 +107,7 @@ def measure(call: Timed, *, again: bool) -> Measured:
         start=start,
         end=end,
         first=end - start,
-        again=_timed_again(call) if again else [],
+        again=_timed_again(call) if again and end - start < LONG else [],
         cpu=cpu,
         baseline=before.private,
         private=after.private - before.private,

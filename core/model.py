@@ -35,6 +35,23 @@ class Graph:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Component:
+    """A graph of a model that ONNX Runtime runs: the whole, or one of the stages of generation.
+
+    Attributes:
+        name: ``model``, ``encoder``, ``prefill``, ``decode``; its file is ``<name>.onnx``.
+        graph: a serialised ``onnx.ModelProto`` that lacks its weights: initialisers that it reads
+            and does not hold.
+        weights: each such initialiser -> the tensor of `Model.tensors` that it is. Several may be
+            one tensor, in one component and across components.
+    """
+
+    name: str
+    graph: bytes
+    weights: Mapping[str, str]
+
+
 @dataclass
 class Model:
     """A model whose weights stay where they are until they are asked for.
@@ -47,6 +64,7 @@ class Model:
         config: the model's ``config.json``, None where there is none.
         files: side files by name (``tokenizer.json``), as bytes; a mapping may read them late.
         graph: what the container says about the computation, None where it holds weights alone.
+        components: the graphs that are to be written, for ONNX Runtime to run.
         path: where it was opened, None for a model in memory.
         resources: the files that are held open.
 
@@ -63,6 +81,7 @@ class Model:
     config: Config | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     graph: Graph | None = None
+    components: tuple[Component, ...] = ()
     path: Path | None = None
     resources: tuple[File, ...] = ()
 

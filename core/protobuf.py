@@ -6,6 +6,7 @@ with a varint ``number << 3 | wire type``.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from weighbridge.errors import InvalidFile
@@ -18,8 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 WIDTHS: Mapping[int, int] = {FIXED32: 4, FIXED64: 8}
 """The payload's bytes of the wire types that have a fixed number of them."""
 
-SHORT = 4096
-"""Messages of at most so many bytes are walked once; longer ones could have too many fields."""
+FEW = 1 << 14
+"""Messages of at most so many fields are walked once, and their fields kept."""
 
 MAX_TAG = (1 << 32) - 1
 ALL = range(1, (MAX_TAG >> 3) + 1)
@@ -77,7 +78,7 @@ class Message:
         [(1, 150), (2, 0)]
     """
 
-    __slots__ = ("_short", "buffer", "end", "path", "start")
+    __slots__ = ("_kept", "buffer", "end", "path", "start")
 
     def __init__(
         self, buffer: memoryview, path: Path | str, start: int = 0, end: int | None = None
@@ -87,7 +88,7 @@ class Message:
         self.path = path
         self.start = start
         self.end = len(buffer) if end is None else end
-        self._short: list[Field] | None = None
+        self._kept: list[Field] | None = None
 
     def __iter__(self) -> Iterator[Field]:
         """Yield the fields in the order of the file; see `fields`."""
@@ -95,11 +96,16 @@ class Message:
 
     def of(self, numbers: Container[int]) -> Iterator[Field]:
         """Yield the fields of some numbers in the order of the file; see `fields`."""
-        if self._short is None:
-            if self.end - self.start > SHORT:
-                return self.fields(numbers)
-            self._short = list(self.fields())
-        return (field for field in self._short if field.number in numbers)
+        if self._kept is None:
+            self._kept = list(islice(self.fields(), FEW + 1))
+        if len(self._kept) > FEW:
+            return self.fields(numbers)
+        return (field for field in self._kept if field.number in numbers)
+
+    def hold(self, fields: list[Field]) -> None:
+        """Take the fields that `of` shall look through, if they are few."""
+        if len(fields) <= FEW:
+            self._kept = fields
 
     def fields(self, only: Container[int] = ALL, *, cut: bool = False) -> Iterator[Field]:
         """Yield the fields in the order of the file.

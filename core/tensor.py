@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """An address: `length` bytes from `offset` of `file`. Nothing is read when one is made.
 
     Attributes:
@@ -66,6 +64,8 @@ class Lazy(ABC):
     grain (`Encoding.grain`): shape ``grid``, the tensor's own shape with its last axis counted in
     grains. *Values* are decoded numbers in the tensor's own shape.
     """
+
+    __slots__ = ()
 
     shape: Shape
     encoding: Encoding
@@ -114,7 +114,8 @@ class Lazy(ABC):
                 dtype, or float32 where the encoding is not dense.
 
         Returns:
-            An array of `shape`.
+            An array of `shape`. It may be read-only: that of a `Tensor` in a file, whose numbers
+            need no decoding, is a view of the file.
 
         Raises:
             InvalidInput: (rule ``encoding``) when there is no such dtype, (rule ``overflow``) for
@@ -128,7 +129,7 @@ class Lazy(ABC):
         return kernels.cast(values, dense(dtype))
 
     def __getitem__(self, index: object) -> Array:
-        """Read and decode a slice: only the grains that it touches are read.
+        """Read and decode a slice: only the grains that it touches are read, and into new memory.
 
         Slices with a step, integers and ``...`` are understood as NumPy does.
 
@@ -178,9 +179,10 @@ def whole_rows(shape: Shape, encoding: Encoding) -> bool:
     return encoding.grain == 1 or (len(shape) > 0 and shape[-1] % encoding.grain == 0)
 
 
-@dataclass(frozen=True)
 class Tensor(Lazy):
-    """A stored tensor: its logical shape, its encoding, and where its bytes are.
+    """A stored tensor: its logical shape, its encoding, and where its bytes are; a frozen value.
+
+    Tensors are equal when their names, shapes and encodings are.
 
     Attributes:
         name: as its file spells it.
@@ -194,28 +196,83 @@ class Tensor(Lazy):
         ((2, 3), 'f32', array([3., 4.], dtype=float32))
     """
 
+    __slots__ = ("_held", "encoding", "name", "shape")
+
     name: str
     shape: Shape
     encoding: Encoding
-    parts: Mapping[str, Part] = field(compare=False)
+    _held: Extent | Mapping[str, Part]
 
-    def __post_init__(self) -> None:
-        """Check that every part is there and has the size that the encoding gives."""
-        sizes = self.encoding.sizes(self.shape)
-        found = {part: _length(where) for part, where in self.parts.items()}
+    def __init__(
+        self, name: str, shape: Shape, encoding: Encoding, parts: Mapping[str, Part]
+    ) -> None:
+        """Check that every part is there and has the size that the encoding gives.
+
+        Raises:
+            InvalidInput: (rule ``part-size``) when one has not.
+        """
+        sizes = encoding.sizes(shape)
+        found = {part: _length(where) for part, where in parts.items()}
         if found != dict(sizes):
             raise InvalidInput(
                 "its parts do not have the size that its shape and encoding give",
                 rule="part-size",
-                tensor=self.name,
+                tensor=name,
                 got=found,
                 expected=dict(sizes),
             )
-        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "shape", shape)
+        put(self, "encoding", encoding)
+        put(self, "_held", MappingProxyType(dict(parts)))
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The bytes of each part, by its name."""
+        held = self._held
+        return MappingProxyType({DATA: held}) if isinstance(held, Extent) else held
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refuse to change."""
+        raise AttributeError(f"cannot set {name} of a tensor")
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether names, shapes and encodings are the same."""
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        return self._told() == other._told()
+
+    def __hash__(self) -> int:
+        """Return the hash of what is compared."""
+        return hash(self._told())
+
+    def _told(self) -> tuple[str, Shape, Encoding]:
+        return self.name, self.shape, self.encoding
+
+    def __repr__(self) -> str:
+        """Show everything."""
+        return f"Tensor({self.name!r}, {self.shape}, {self.encoding!r}, {dict(self.parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by address."""
         return Tensor, (self.name, self.shape, self.encoding, dict(self.parts))
+
+    def values(self, dtype: str | None = None) -> Array:
+        """Decode the whole tensor; see `Lazy.values`.
+
+        Numbers that lie in a file as they are in memory are not copied: the array is a read-only
+        view of the file, which stays valid when the model is closed. ``tensor[...]`` is always a
+        copy.
+        """
+        where = self.parts.get(DATA)
+        if not isinstance(where, Extent) or not _is_plain(self.encoding, where):
+            return super().values(dtype)
+        if dtype is not None and dense(dtype) != self.encoding:
+            return super().values(dtype)
+        from weighbridge import kernels  # the codecs are needed only here
+
+        return kernels.decode(self.encoding, {DATA: where.view()}, self.shape, None)
 
     def part(self, name: str | None = None) -> Array:
         """Return the bytes of one part as a read-only uint8 array, without copying them.
@@ -316,6 +373,48 @@ class Tensor(Lazy):
         if isinstance(self.encoding, Blocked):
             return grains.view(self.encoding.dtype).byteswap().view(grains.dtype)
         return grains.byteswap()
+
+
+class _Unset(Tensor):
+    """A tensor whose fields are still to be set: a frozen one could be given none."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
+
+
+def stored(
+    name: str,
+    shape: Shape,
+    encoding: Encoding,
+    file: File,
+    offset: int,
+    length: int,
+    order: str = "<",
+) -> Tensor:
+    """Return a tensor in one piece of a file, for a parser that has checked the piece's length.
+
+    Args:
+        name: as its file spells it.
+        shape: its shape.
+        encoding: how the numbers are stored.
+        file: where they are.
+        offset: where they begin.
+        length: as many bytes as `encoding` gives for `shape`; not checked again.
+        order: of the bytes of a number, as in `Extent`.
+    """
+    # A file may have a hundred thousand tensors: this takes a tenth of what checking takes.
+    tensor: Tensor = object.__new__(_Unset)
+    tensor.name, tensor.shape, tensor.encoding = name, shape, encoding
+    tensor._held = tuple.__new__(Extent, (file, offset, length, order))
+    tensor.__class__ = Tensor
+    return tensor
+
+
+def _is_plain(encoding: Encoding, where: Extent) -> bool:
+    """Tell whether numbers lie in a file as NumPy has them in memory."""
+    if not isinstance(encoding, Dense) or encoding.grain != 1 or where.order != "<":
+        return False
+    return where.offset % encoding.dtype.itemsize == 0
 
 
 def grain_type(encoding: Encoding) -> np.dtype[Any]:

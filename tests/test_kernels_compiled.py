@@ -19,6 +19,7 @@ from weighbridge.kernels import (
     codec_for,
     decode,
     encode,
+    native,
     shortcuts,
     simd,
     simd_blocks,
@@ -83,17 +84,25 @@ def test_multiplies_and_adds_are_not_fused(monkeypatch, tmp_path, name: str) -> 
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
     encoding = BLOCKED[name]
     kernel = simd.Kernel(BODIES[name], encoding.grain, encoding.grain_bytes)
-    assert_not_fused(kernel.dispatcher)
+    assert_not_fused("".join(kernel.dispatcher.inspect_asm().values()))
 
 
 @pytest.mark.parametrize("name", ["q4_1", "q2_k", "q5_k", "tq1_0"])
-def test_decoders_do_not_fuse_either(monkeypatch, tmp_path, name: str) -> None:
-    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
-    assert_not_fused(simd_blocks.decoder(BLOCKED[name]))
+def test_decoders_do_not_fuse_either(name: str) -> None:
+    code = code_of_decoder(name)
+    linker = native.linker()
+    assert_not_fused(linker.machine.emit_assembly(linker.module(code, name)))
 
 
-def assert_not_fused(dispatcher) -> None:
-    code = "".join(dispatcher.inspect_asm().values())
+def code_of_decoder(name: str) -> native.Code:
+    encoding = BLOCKED[name]
+    signature = native.Signature("u1", encoding.grain_bytes, "f4", encoding.grain)
+    code = simd_blocks.decoder(encoding, f"decode_{name}", signature)
+    assert code is not None
+    return code
+
+
+def assert_not_fused(code: str) -> None:
     assert "mulps" in code or "fmul" in code
     assert not re.search(r"\bv?fn?m(add|sub)|\bfml[as]\b", code)
 
@@ -116,7 +125,7 @@ def test_decodes_as_in_numpy(monkeypatch, name: str, count: int) -> None:
     got = decode(encoding, {"data": data}, shape)
     same = got.view(np.uint32) == expected.view(np.uint32)
     assert (same | (np.isnan(got) & np.isnan(expected))).all()
-    assert shortcuts._ready[f"decode {name}"]
+    assert shortcuts._ready[f"decode_{name}"]
 
 
 @pytest.mark.parametrize(("source", "to"), sorted(shortcuts._CASTS))
@@ -156,7 +165,7 @@ def test_compiled_code_waits_until_there_is_enough_to_do(monkeypatch) -> None:
     encode(BLOCKED["q8_0"], values)
     assert shortcuts._ready == {}
     encode(BLOCKED["q8_0"], values)
-    assert list(shortcuts._ready) == ["encode q8_0"]
+    assert list(shortcuts._ready) == ["pack_q8_0"]
 
 
 def test_one_thread_waits_for_the_compiler_and_others_do_not(monkeypatch) -> None:
@@ -170,18 +179,19 @@ def test_one_thread_waits_for_the_compiler_and_others_do_not(monkeypatch) -> Non
 @pytest.mark.parametrize("setting", ["numpy", "compiled"])
 def test_either_may_be_asked_for(monkeypatch, setting: str) -> None:
     monkeypatch.setattr(shortcuts, "_ready", {})
-    monkeypatch.setattr(shortcuts, "_done", {"decode q8_0": 1 << 40 if setting == "numpy" else 0})
+    monkeypatch.setattr(shortcuts, "_done", {"decode_q8_0": 1 << 40 if setting == "numpy" else 0})
     monkeypatch.setenv("WEIGHBRIDGE_KERNELS", setting)
     assert (shortcuts.decoder(BLOCKED["q8_0"], 32) is None) == (setting == "numpy")
 
 
-def test_without_numba_numpy_goes_on(monkeypatch) -> None:
+def test_without_numba_numpy_goes_on(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
     monkeypatch.setattr(shortcuts, "_ready", {})
     monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
     monkeypatch.setitem(sys.modules, "weighbridge.kernels.simd_blocks", None)
     monkeypatch.delattr("weighbridge.kernels.simd_blocks")
     assert encode(BLOCKED["q8_0"], np.ones((1, 32), np.float32)).size == 34
-    assert shortcuts._ready == {"encode q8_0": None}
+    assert shortcuts._ready == {"pack_q8_0": None}
 
 
 @pytest.mark.parametrize("name", ["q4_k", "iq4_nl"])
@@ -220,10 +230,55 @@ def test_threads_share_a_kernel() -> None:
 
 def test_the_cache_folder_is_named_for_the_sources(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path))
-    folder = simd.cache_folder()
+    folder = native.cache_folder()
     assert folder.is_relative_to(tmp_path)
-    monkeypatch.setattr(simd, "source_hash", lambda: "other")
-    assert simd.cache_folder() == folder.parent / "other"
+    monkeypatch.setattr(native, "source_hash", lambda: "other")
+    assert native.cache_folder() == folder.parent / "other"
+
+
+KEPT = """
+import os, sys
+os.environ |= {"WEIGHBRIDGE_CACHE": sys.argv[1], "WEIGHBRIDGE_KERNELS": "compiled"}
+import numpy as np
+from weighbridge.kernels import decode, shortcuts
+from weighbridge.kernels.ggml import BLOCKED
+values = decode(BLOCKED["q8_0"], {"data": b"\\x00\\x3c" + bytes(range(32))}, (32,))
+print(values[5], bool(shortcuts._ready["decode_q8_0"]), "numba" in sys.modules)
+"""
+
+
+def test_later_processes_run_what_was_compiled_without_numba(tmp_path) -> None:
+    assert run_python(KEPT, str(tmp_path)).split() == ["5.0", "True", "True"]
+    assert run_python(KEPT, str(tmp_path)).split() == ["5.0", "True", "False"]
+    (made,) = tmp_path.rglob("*.o")
+    made.write_bytes(made.read_bytes()[:-1])
+    assert run_python(KEPT, str(tmp_path)).split() == ["5.0", "True", "True"]
+
+
+def test_a_kept_function_needs_nothing_from_elsewhere() -> None:
+    module = native.linker().module(code_of_decoder("q4_k"), "q4_k")
+    needed = {each.name for each in module.functions if each.is_declaration}
+    assert {name for name in needed if not name.startswith("llvm.")} <= {"memset", "memcpy"}
+    defined = {each.name for each in module.functions} - needed
+    assert f"{native.ENTRY}q4_k" in defined
+
+
+@pytest.mark.parametrize(
+    ("source", "results"),
+    [
+        (np.zeros(34, np.uint8), np.zeros(31, np.float32)),
+        (np.zeros(33, np.uint8), np.zeros(32, np.float32)),
+        (np.zeros(68, np.uint8)[::2], np.zeros(32, np.float32)),
+        (np.zeros(34, np.int8), np.zeros(32, np.float32)),
+        (np.zeros(34, np.uint8), np.zeros(32, np.float64)),
+    ],
+)
+def test_a_kernel_refuses_memory_that_does_not_fit(monkeypatch, source, results) -> None:
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    run = shortcuts.decoder(BLOCKED["q8_0"], 32)
+    assert run is not None
+    with pytest.raises(ValueError, match="a kernel takes"):
+        run(source, results)
 
 
 def test_later_processes_load_what_was_compiled(tmp_path) -> None:

@@ -272,7 +272,7 @@ def test_blocks_are_decoded_where_they_belong(dtype: str) -> None:
         assert torch.equal(loaded[name], as_torch(lazy.values(dtype))), name
 
 
-def test_numba_is_expected_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_is_expected_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shortcuts, "_done", {})
     monkeypatch.delenv("WEIGHBRIDGE_KERNELS", raising=False)
     much, little = 1 << 28, 1 << 20
@@ -280,7 +280,7 @@ def test_numba_is_expected_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shortcuts.expect({("q4_k", "bf16"): much}, 1 << 20) == 0
     assert not shortcuts._done
     shortcuts.expect({("q4_k", "bf16"): much}, 1 << 30)
-    assert shortcuts._done == {"decode q4_k": much, "f32 bf16": much}
+    assert shortcuts._done == {"decode_q4_k": much, "cast_f32_bf16": much}
 
 
 LIGHT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support.onnx_files import DATA_TYPES, model_of, opened, package_file
 
 from weighbridge.errors import Error, InvalidFile
-from weighbridge.formats.onnx import FORMAT
+from weighbridge.formats.onnx import FORMAT, plain, walk
+from weighbridge.formats.onnx.plain import Plain
 from weighbridge.protobuf import bytes_field, number_field, varint
 from weighbridge.testing import part_bytes
 
@@ -390,3 +392,89 @@ def test_other_files_are_not_recognised(case: str, tmp_path: Path) -> None:
 def test_a_file_of_another_real_format_is_not_recognised() -> None:
     assert not sniffed(package_file("silero_vad", "silero_vad_16k.safetensors"))
     assert not sniffed(package_file("silero_vad", "silero_vad.jit"))
+
+
+# Initialisers that are read by their form
+
+
+def plain_models() -> list[bytes]:
+    """Return models whose initialisers are as writers write them: inside, and beside."""
+    inside = [
+        number_field(1, 2) + number_field(2, kind) + bytes_field(8, name) + raw(length)
+        for name, kind, length in (("a", 1, 8), ("w.0", 10, 4), ("é", 11, 16), ("w.1", 10, 4))
+    ]
+    text = number_field(1, 1) + number_field(2, 8) + bytes_field(8, "t") + bytes_field(6, "text")
+    beside = [
+        number_field(1, 2)
+        + number_field(2, kind)
+        + bytes_field(8, name)
+        + bytes_field(13, entry("location", "d"))
+        + bytes_field(13, entry("offset", str(offset)))
+        + bytes_field(13, entry("length", str(length)))
+        + number_field(14, 1)
+        for name, kind, offset, length in (("a", 1, 0, 8), ("b.c", 10, 8, 4), ("é", 11, 0, 16))
+    ]
+    short = number_field(1, 1) + number_field(1, 2) + HEAD + raw(8)
+    fields = [bytes_field(5, each) for each in (*beside, short)]
+    others = bytes_field(2, "g") + bytes_field(5, text)
+    return [
+        model(b"".join(bytes_field(5, each) for each in inside) + others),
+        model(b"".join(fields) + others),
+        model(bytes_field(2, "g") + bytes_field(5, short) + bytes_field(1, bytes_field(2, "o"))),
+    ]
+
+
+PIECES = [b"", b"\x08", b"\x10", b"\x80", b"\xff", b"\x00", b"\x01", b"j", b"\n", b"0", b"9", b"d",
+          b"../d", b"p\x01", b"\x4a\x08", b"\x42\x01w", b"\x08\x82\x00", b"-", b" "]  # fmt: skip
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(content))
+    stop = start + chance.choice((0, 0, 1, 2))
+    return content[:start] + chance.choice(PIECES) + content[stop:]
+
+
+def seen(path: Path) -> Any:
+    """Return what is read, or the rule that says no."""
+    try:
+        with FORMAT.open(path) as found:
+            parts = {name: part_bytes(each) for name, each in found.tensors.items()}
+            texts = {key: value.plain() for key, value in found.metadata.items()}
+            return [(found.tensors[name], part) for name, part in parts.items()], texts
+    except Error as error:
+        return error.rule, str(error)
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("large", [0, 4096])
+def test_what_is_read_by_its_form_is_what_is_read_field_by_field(
+    number: int, large: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(number + large)
+    monkeypatch.setattr(plain, "_LARGE", large)
+    (tmp_path / "d").write_bytes(bytes(range(16)))
+    path = tmp_path / "m.onnx"
+    content = plain_models()[number]
+    contents = [content, *(mutated(content, chance) for _ in range(800))]
+    outcomes: list[list[Any]] = [[], []]
+    for way in outcomes:
+        for each in contents:
+            path.write_bytes(each)
+            way.append(seen(path))
+        monkeypatch.setattr(Plain, "_of_field", lambda *_: None)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_plain_initialisers_are_read_by_their_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").write_bytes(bytes(16))
+    monkeypatch.setattr(walk, "Content", None)
+    values = [numpy_helper.from_array(np.ones((300, n), np.float32), f"w{n}") for n in range(1, 9)]
+    onnx.save(model_of(*values), tmp_path / "m.onnx")
+    onnx.save(model_of(*values), tmp_path / "e.onnx", save_as_external_data=True, size_threshold=0)
+    for name in ("m.onnx", "e.onnx"):
+        with FORMAT.open(tmp_path / name) as found:
+            assert [each.shape for each in found.tensors.values()] == [
+                (300, n) for n in range(1, 9)
+            ]

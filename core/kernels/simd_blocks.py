@@ -4,79 +4,70 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 from numba.extending import register_jitable
 
 from weighbridge.kernels import simd_codes as words
 from weighbridge.kernels import simd_decoders as decoders
 from weighbridge.kernels import simd_packers as packers
-from weighbridge.kernels.simd import compiled, own_functions, source_of
+from weighbridge.kernels.simd import code_of, own_functions
 from weighbridge.kernels.simd_lanes import WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from weighbridge.encoding import Blocked
+    from weighbridge.kernels.native import Code, Signature
 
 for _module in (decoders, packers):
     for _function in own_functions(_module):
         register_jitable(_function)
 
 
-def decoder(encoding: Blocked) -> Callable[[Any, Any], None] | None:
-    """Return a function that decodes the bytes of blocks into float32 values; None: unknown."""
+def decoder(encoding: Blocked, name: str, signature: Signature) -> Code | None:
+    """Return what decodes the bytes of blocks into float32 values; None: unknown."""
     body = decoders.BODIES.get(encoding.name)
     if body is None:
         return None
     grain, nbytes = encoding.grain, encoding.grain_bytes
 
-    def decode(data: Any, values: Any) -> None:
-        for k in range(len(data) // nbytes):
+    def decode(data: Any, blocks: Any, values: Any) -> Any:
+        for k in range(blocks):
             body(data, k * nbytes, values, k * grain)
+        return True
 
-    kinds = (source_of(numba.uint8), numba.float32[::1])
-    dispatcher: Callable[[Any, Any], None] = compiled(decode, f"decode_{encoding.name}", kinds)
-    return dispatcher
+    return code_of(decode, name, signature)
 
 
-def packer(encoding: Blocked) -> Callable[[Any, Any], bool] | None:
-    """Return a function that encodes values, and tells whether all were finite; None: unknown."""
+def packer(encoding: Blocked, name: str, signature: Signature) -> Code | None:
+    """Return what encodes values, and tells whether all were finite; None: unknown."""
     body = packers.BODIES.get(encoding.name)
     if body is None:
         return None
     grain, nbytes = encoding.grain, encoding.grain_bytes
 
-    def encode(values: Any, data: Any) -> Any:
+    def encode(values: Any, blocks: Any, data: Any) -> Any:
         finite = True
-        for k in range(len(data) // nbytes):
+        for k in range(blocks):
             finite = body(values, k * grain, data, k * nbytes) and finite
         return finite
 
-    kinds = (source_of(numba.float32), numba.uint8[::1])
-    dispatcher: Callable[[Any, Any], bool] = compiled(encode, f"pack_{encoding.name}", kinds)
-    return dispatcher
+    return code_of(encode, name, signature)
 
 
-def caster(source: str, to: str) -> Callable[[Any, Any], bool] | None:
-    """Return a function that casts bits to bits, and tells whether all had a place; None: unknown.
+def caster(source: str, to: str, name: str, signature: Signature) -> Code | None:
+    """Return what casts bits to bits, and tells whether all had a place; None: unknown.
 
     It casts 16 numbers at a time, the last 16 last: there have to be as many.
     """
-    known = _CASTS.get((source, to))
-    if known is None:
+    convert = _CASTS.get((source, to))
+    if convert is None:
         return None
-    convert, wide, narrow = known
 
-    def run(values: Any, results: Any) -> Any:
+    def run(values: Any, count: Any, results: Any) -> Any:
         fits = True
-        count = len(values)
         for at in range(0, count - WIDTH + 1, WIDTH):
             fits = convert(values, at, results) and fits
         return convert(values, count - WIDTH, results) and fits
 
-    kinds = (source_of(wide), narrow[::1])
-    dispatcher: Callable[[Any, Any], bool] = compiled(run, f"cast_{source}_{to}", kinds)
-    return dispatcher
+    return code_of(run, name, signature)
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -108,8 +99,8 @@ def _f32_to_bf16(values: Any, at: int, results: Any) -> Any:
 
 
 _CASTS = {
-    ("f16", "f32"): (_f16_to_f32, numba.uint16, numba.uint32),
-    ("bf16", "f32"): (_bf16_to_f32, numba.uint16, numba.uint32),
-    ("f32", "f16"): (_f32_to_f16, numba.uint32, numba.uint16),
-    ("f32", "bf16"): (_f32_to_bf16, numba.uint32, numba.uint16),
+    ("f16", "f32"): _f16_to_f32,
+    ("bf16", "f32"): _bf16_to_f32,
+    ("f32", "f16"): _f32_to_f16,
+    ("f32", "bf16"): _f32_to_bf16,
 }

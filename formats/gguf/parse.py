@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weighbridge.checked import Reader, product
-from weighbridge.encoding import DATA, Blocked
+from weighbridge.encoding import Blocked
 from weighbridge.errors import InvalidFile, Unsupported
 from weighbridge.formats.gguf.types import (
     ALIGNMENT,
@@ -21,7 +21,7 @@ from weighbridge.formats.gguf.types import (
 )
 from weighbridge.formats.gguf.values import KeyValues, read_key_values
 from weighbridge.layout import align
-from weighbridge.tensor import Extent, Tensor
+from weighbridge.tensor import Tensor, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,8 +74,10 @@ class _Tensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._made:
             info = self._infos[name]
-            where = Extent(self._file, self._start + info.offset, info.nbytes, self._order)
-            self._made[name] = Tensor(name, info.shape, info.encoding, {DATA: where})
+            offset = self._start + info.offset
+            self._made[name] = stored(
+                name, info.shape, info.encoding, self._file, offset, info.nbytes, self._order
+            )
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -69,7 +69,7 @@ class ExternalFiles:
                 got=f"{length} bytes",
                 expected=f"{expected} bytes",
             )
-        file = self._file(entries.get("location", ""), tensor)
+        file = self.file(entries.get("location", ""), tensor)
         if offset + length > file.size:
             raise self._invalid(
                 f"its external data end after {file.path}",
@@ -87,7 +87,13 @@ class ExternalFiles:
             )
         return int(text)
 
-    def _file(self, location: str, tensor: str) -> File:
+    def file(self, location: str, tensor: str) -> File:
+        """Return the file at a location that a tensor gives.
+
+        Raises:
+            InvalidFile: (rules ``external-location``, ``external-escape``, ``not-a-file``).
+            NotFound: (rule ``not-found``) when there is no such file.
+        """
         if location not in self.files:
             self.files[location] = self._opened(self._resolved(location, tensor), location, tensor)
         return self.files[location]

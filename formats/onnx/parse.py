@@ -47,12 +47,13 @@ def _model(message: Message, source: Source) -> Model:
         raise InvalidFile("has no graph", rule="no-graph", path=path)
     graph = message.message(singles["graph"])
     found = props.facts(message, ir)
-    for name, text in graph.texts(GraphProto.SINGLES).items():
-        found[f"onnx.{name}"] = metadata.string(text)
-    walk = Walk(source, found)
+    walk = Walk(source)
     walk.graph(graph, "", 0)
     summary = _summary(graph, walk)
     walk.elsewhere(message)
+    for name, text in graph.texts(GraphProto.SINGLES).items():
+        found[f"onnx.{name}"] = metadata.string(text)
+    found |= walk.metadata
     props.read_props(message, found)
     plain, config, files = props.split(found, path)
     return Model(

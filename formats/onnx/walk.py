@@ -27,6 +27,7 @@ from weighbridge import metadata
 from weighbridge.encoding import DATA, DENSE
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.onnx import props
+from weighbridge.formats.onnx.plain import Plain
 from weighbridge.formats.onnx.schema import (
     AttributeProto,
     FunctionProto,
@@ -63,17 +64,18 @@ class Walk:
     Attributes:
         source: where their bytes are.
         tensors: by the names that the module's docstring describes.
-        metadata: gets the texts and the shapes of sparse tensors.
+        metadata: the texts, and the shapes of sparse tensors.
         nodes: how often each operator occurs.
     """
 
-    def __init__(self, source: Source, found: dict[str, Value]) -> None:
+    def __init__(self, source: Source) -> None:
         """Start without tensors."""
         self.source = source
         self.tensors: dict[str, Tensor] = {}
-        self.metadata = found
+        self.metadata: dict[str, Value] = {}
         self.nodes: Counter[str] = Counter()
         self._copies: Counter[str] = Counter()
+        self._plain = Plain(source)
 
     def graph(self, graph: Message, scope: str, depth: int) -> None:
         """Collect the initialisers of a graph, then what its nodes hold.
@@ -85,15 +87,29 @@ class Walk:
         if depth > MAX_DEPTH:
             graph.fail("graphs are inside each other too deeply", "depth", graph.start, got=depth)
         names: set[str] = set()
-        for field in graph.of((GraphProto.INITIALIZER, GraphProto.SPARSE_INITIALIZER)):
-            if field.number == GraphProto.INITIALIZER:
-                content = Content(graph.message(field))
+        for found in self._plain.initialisers(graph, scope):
+            if isinstance(found, Tensor):
+                self._plainly(found, scope, names, graph)
+            elif found.number == GraphProto.INITIALIZER:
+                content = Content(graph.message(found))
                 self._tensor(content, scope + _new(content, names))
             else:
-                values, indices = _halves(graph.message(field))
+                values, indices = _halves(graph.message(found))
                 name = scope + _new(values, names)
-                self._sparse(graph.message(field), values, indices, name)
+                self._sparse(graph.message(found), values, indices, name)
         self._nodes(graph, GraphProto.NODE, scope, depth)
+
+    def _plainly(self, tensor: Tensor, scope: str, names: set[str], graph: Message) -> None:
+        """Collect an initialiser that is made already."""
+        name = tensor.name
+        own = name.removeprefix(scope)
+        if own in names:
+            raise _twice(graph, own)
+        names.add(own)
+        if name in self.tensors:
+            name = self._free(name, self.tensors)
+            tensor = Tensor(name, tensor.shape, tensor.encoding, tensor.parts)
+        self.tensors[name] = tensor
 
     def elsewhere(self, model: Message) -> None:
         """Collect what functions and training graphs hold."""
@@ -233,14 +249,14 @@ def _new(content: Content, names: set[str]) -> str:
     if not name:
         message.fail("an initialiser has no name", "empty-name", message.start)
     if name in names:
-        raise InvalidFile(
-            "two initialisers have one name",
-            rule="duplicate-name",
-            path=message.path,
-            tensor=name,
-        )
+        raise _twice(message, name)
     names.add(name)
     return name
+
+
+def _twice(message: Message, name: str) -> InvalidFile:
+    problem = "two initialisers have one name"
+    return InvalidFile(problem, rule="duplicate-name", path=message.path, tensor=name)
 
 
 def _halves(sparse: Message) -> tuple[Content, Content]:

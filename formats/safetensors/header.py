@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from weighbridge.checked import LIMIT, MAX_DIMENSIONS, Reader, product
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.safetensors.dtypes import DTYPES
+from weighbridge.formats.safetensors.plain import Row, read_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from weighbridge.file import File
@@ -31,6 +33,8 @@ MAX_HEADER = 100_000_000
 
 METADATA = "__metadata__"
 
+_BEFORE = f'{{"{METADATA}":'
+
 FIELDS = {"dtype", "shape", "data_offsets"}
 
 Entry = dict[str, Any]
@@ -42,13 +46,13 @@ class Header:
     """A valid header.
 
     Attributes:
-        entries: name -> entry, in the order of the data.
+        rows: what it says of each tensor, by name, in the order of the data.
         metadata: the free text that it carries.
-        start: where the data begin in the file, which the entries' offsets count from.
+        start: where the data begin in the file, which the rows' offsets count from.
     """
 
-    entries: dict[str, Entry]
-    metadata: dict[str, str]
+    rows: Mapping[str, Row]
+    metadata: Mapping[str, str]
     start: int
 
 
@@ -58,8 +62,32 @@ def read_header(file: File) -> Header:
     Raises:
         InvalidFile: with the rule that it breaks.
     """
-    path = file.path
     text, start = _text(file)
+    metadata, rest = _plain_metadata(text)
+    rows = read_entries(rest, file.size - start) if rest else None
+    return Header(rows, metadata, start) if rows else _read_any(file, text, start)
+
+
+def _plain_metadata(text: str) -> tuple[dict[str, str], str]:
+    """Split a plain header into the free text that comes first and its entries; see `plain`.
+
+    Nothing is left of the entries where the header has another form.
+    """
+    body = text.rstrip(" ")
+    if not body.endswith("}}"):
+        return {}, ""
+    if not body.startswith(_BEFORE):
+        return {}, body[1:-1]
+    try:
+        metadata, end = _METADATA.raw_decode(body, len(_BEFORE))
+    except (ValueError, RecursionError):
+        return {}, ""
+    plain = type(metadata) is dict and all(type(value) is str for value in metadata.values())
+    return (metadata, body[end + 1 : -1]) if plain and body[end] == "," else ({}, "")
+
+
+def _read_any(file: File, text: str, start: int) -> Header:
+    path = file.path
     entries = _parse(text, path)
     keys = len(entries)
     metadata = _metadata(entries.pop(METADATA, {}), path)
@@ -67,7 +95,12 @@ def read_header(file: File) -> Header:
     keys += len(metadata) + len(entries) * len(FIELDS)
     _check_text(text, "".join(chain(entries, metadata, metadata.values())), keys, path)
     _check_end(entries, file.size - start, path)
-    return Header(entries, metadata, start)
+    return Header({name: _row(entry) for name, entry in entries.items()}, metadata, start)
+
+
+def _row(entry: Entry) -> Row:
+    begin, end = entry["data_offsets"]
+    return (DTYPES[entry["dtype"]], tuple(entry["shape"]), end - begin), begin
 
 
 def _text(file: File) -> tuple[str, int]:
@@ -204,7 +237,7 @@ def _natural(digits: str) -> int:
 class _Strict:
     """Makes an object of its pairs, refusing what the reference refuses."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
 
     def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -239,6 +272,10 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+_METADATA = json.JSONDecoder(object_pairs_hook=_Strict(METADATA))
+"""Parses free text; what it refuses is parsed again, for a message that names the file."""
 
 
 def _check_end(entries: dict[str, Entry], room: int, path: Path) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
-from weighbridge.encoding import DATA
 from weighbridge.errors import InvalidFile, NotFound
 from weighbridge.file import File
-from weighbridge.formats.safetensors.dtypes import DTYPES
 from weighbridge.formats.safetensors.header import MAX_HEADER, Header, read_header
 from weighbridge.metadata import string
 from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.sidefiles import parse_json
-from weighbridge.tensor import Extent, Lazy, Tensor
+from weighbridge.tensor import Lazy, Tensor, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +31,8 @@ class Tensors(Mapping[str, Tensor]):
     def __init__(self, file: File, header: Header) -> None:
         """Keep a valid header of `file`."""
         self._file = file
-        self._header = header
+        self._rows = header.rows
+        self._start = header.start
         self._made: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -42,22 +41,35 @@ class Tensors(Mapping[str, Tensor]):
         return self._made.setdefault(name, self._make(name)) if made is None else made
 
     def _make(self, name: str) -> Tensor:
-        entry = self._header.entries[name]
-        begin, end = entry["data_offsets"]
-        extent = Extent(self._file, self._header.start + begin, end - begin)
-        return Tensor(name, tuple(entry["shape"]), DTYPES[entry["dtype"]], {DATA: extent})
+        (encoding, shape, length), begin = self._rows[name]
+        return stored(name, shape, encoding, self._file, self._start + begin, length)
+
+    def _all(self) -> dict[str, Tensor]:
+        made, file, start = self._made, self._file, self._start
+        for name, ((encoding, shape, length), begin) in self._rows.items():
+            if name not in made:
+                made.setdefault(name, stored(name, shape, encoding, file, start + begin, length))
+        return {name: made[name] for name in self._rows}
+
+    def values(self) -> ValuesView[Tensor]:
+        """Return the tensors in the order of the data."""
+        return self._all().values()
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Return names and tensors in the order of the data."""
+        return self._all().items()
 
     def __iter__(self) -> Iterator[str]:
         """Return the names in the order of the data."""
-        return iter(self._header.entries)
+        return iter(self._rows)
 
     def __len__(self) -> int:
         """Return the number of tensors."""
-        return len(self._header.entries)
+        return len(self._rows)
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is such a tensor, without making it."""
-        return name in self._header.entries
+        return name in self._rows
 
 
 class Joined(Mapping[str, Lazy]):
