@@ -66,6 +66,8 @@ class Case:
         headline: whether the case is in the short table.
         quick: whether the case is part of a quick run.
         remark: what else there is to say, found out when the case is run.
+        patience: measured seconds that each contender is given at least.
+        made: how many tokens each contender makes; their rate is told then.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Case:
     headline: bool = False
     quick: bool = False
     remark: Callable[[], str] = field(default=str)
+    patience: float = 0
+    made: int = 0
 
     def without_peers(self) -> Case:
         """Return the case without other tools."""

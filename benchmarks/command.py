@@ -17,6 +17,7 @@ from weighbridge.benchmarks import compare as comparison
 from weighbridge.benchmarks import page, readme, report, results
 from weighbridge.benchmarks.cases import CASES, on_device
 from weighbridge.benchmarks.contender import no_device
+from weighbridge.benchmarks.exports import EXPORTS
 from weighbridge.benchmarks.inputs import FULL, QUICK, Workshop, cache_folder, with_main
 from weighbridge.benchmarks.machine import machine, versions
 from weighbridge.benchmarks.made import SHAPES
@@ -63,7 +64,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CASE", help="These cases, as open-gguf, 'decode-*' or encodings; repeatable."
+            metavar="CASE",
+            help="These cases, as open-gguf, 'decode-*', export or encodings; repeatable.",
         ),
     ] = None,
     rounds: Annotated[
@@ -112,7 +114,7 @@ def bench(
     cases = _cases(sources or [], device, make)
     if quick and not sources and not only:
         cases = [case for case in cases if case.quick]
-    cases = chosen(cases, only)
+    cases = chosen([*cases, *(EXPORTS if only and not sources else ())], only)
     cases = [case if peers else case.without_peers() for case in cases]
     cases += [case.when_cold() for case in cases if cold and case.group in READING]
     if list_only:
@@ -163,10 +165,15 @@ def chosen(cases: list[Case], only: list[str] | None) -> list[Case]:
         InvalidInput: (rule ``case``) for a pattern that fits none.
     """
     for pattern in only or ():
-        if not any(fnmatchcase(case.name, pattern) for case in cases) and pattern != ENCODINGS:
+        if not any(_fits(case, pattern) for case in cases) and pattern != ENCODINGS:
             names = ", ".join([*(case.name for case in cases), ENCODINGS])
             raise InvalidInput("there is no such case", rule="case", got=pattern, expected=names)
-    return [case for case in cases if not only or any(fnmatchcase(case.name, x) for x in only)]
+    return [case for case in cases if not only or any(_fits(case, each) for each in only)]
+
+
+def _fits(case: Case, pattern: str) -> bool:
+    """Tell whether a pattern is that of a case's name, or its group's name."""
+    return fnmatchcase(case.name, pattern) or case.group.lower() == pattern
 
 
 def _workshop(folder: Path | None, sizes: dict[str, str]) -> Workshop:

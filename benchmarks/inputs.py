@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-from dataclasses import dataclass, field
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weighbridge import __version__, api
 from weighbridge.benchmarks import made
+from weighbridge.benchmarks.contenders.exporters import FOLDER
+from weighbridge.benchmarks.exports import SOURCES, WAYS, Way
+from weighbridge.benchmarks.worker import Request
 from weighbridge.canonical import canonical
 from weighbridge.errors import InvalidInput, InvalidPlan, MissingDependency
 from weighbridge.report import Report
@@ -168,6 +175,34 @@ def _pickle(shop: Workshop, role: str) -> Path:
     return target
 
 
+def _exported(shop: Workshop, role: str, way: Way) -> Path:
+    source = shop.path(f"{role}/checkpoint" if role in shop.sizes else SOURCES[role])
+    target = shop.target(role, way.kind) if role in shop.sizes else shop.folder / role / way.kind
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=shop.folder) as scratch:
+            _in_a_process(way, source, Path(scratch))
+            (Path(scratch) / FOLDER).rename(target)
+    return target
+
+
+def _in_a_process(way: Way, source: Path, scratch: Path) -> None:
+    """Make graphs in a process of its own, which is ended with all that it took.
+
+    Raises:
+        InvalidInput: (rule ``export``) with its last words where it fails.
+    """
+    function = f"{way.prepare.__module__}:{way.prepare.__name__}"
+    result = str(scratch / "measured.json")
+    request = Request(function, str(source), str(scratch), result, False, dict(way.options))
+    worker = (sys.executable, "-P", "-m", "weighbridge.benchmarks.worker")
+    line = [*worker, json.dumps(asdict(request))]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InvalidInput(f"cannot be exported: {words[-1]}", rule="export", path=source)
+
+
 REAL: Mapping[str, Callable[[Workshop], Path]] = {
     "minilm": minilm,
     "smollm2": smollm2,
@@ -187,5 +222,6 @@ MADE: Mapping[str, Callable[[Workshop, str], Path]] = {
     "onnx": partial(_onnx, external=False),
     "onnx-external": partial(_onnx, external=True),
     "pickle": _pickle,
+    **{kind: partial(_exported, way=way) for kind, way in WAYS.items()},
 }
 """What a made-up model can be had as."""

@@ -11,9 +11,9 @@ from weighbridge.benchmarks.contender import installed
 from weighbridge.benchmarks.results import Machine
 
 DISTRIBUTIONS = (
-    "weighbridge", "numpy", "numba", "fastsafetensors", "gguf", "instanttensor", "libgguf", "onnx",
-    "onnx-ir", "onnxruntime", "runai-model-streamer", "safetensors", "torch", "transformers",
-    "ztensor",
+    "weighbridge", "numpy", "numba", "fastsafetensors", "gguf", "instanttensor", "libgguf",
+    "mobius-onnx", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "runai-model-streamer",
+    "safetensors", "torch", "transformers", "ztensor",
 )  # fmt: skip
 """Whose versions are recorded."""
 

@@ -42,6 +42,7 @@ class Shape:
 
 
 SHAPES = {
+    "llama-3m": Shape(64, 192, 2, 1, 1),
     "llama-15m": Shape(256, 768, 4, 2, 4),
     "llama-60m": Shape(512, 1536, 8, 2, 12),
     "llama-125m": Shape(768, 2048, 12, 4, 14),

@@ -50,6 +50,7 @@ class Sample:
         device: the most bytes on another device; None where there is none.
         pinned: the most bytes pinned on the host for it.
         cached: the share of the input's pages that was in the page cache before.
+        written: bytes of the files that it left behind.
         seen: what a call says about its input.
     """
 
@@ -63,6 +64,7 @@ class Sample:
     device: int | None = None
     pinned: int | None = None
     cached: float | None = None
+    written: int = 0
     seen: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -108,9 +110,10 @@ def take(
         else:
             assert isinstance(contender, Call)
             sample = _call(contender, source, scratch, again=again)
+        written = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
     finally:
         shutil.rmtree(scratch)
-    return replace(sample, cached=share)
+    return replace(sample, cached=share, written=written)
 
 
 def _made_ready(files: Sequence[Path], *, cold: bool) -> float | None:

@@ -24,6 +24,7 @@ COLUMNS: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("beside result", "beyond", human),
     ("read", "read", human),
     ("from disk", "disk", human),
+    ("written", "written", human),
     ("device", "device", human),
     ("pinned", "pinned", human),
     ("cached before", "cached", lambda share: f"{share:.0%}"),

@@ -22,6 +22,9 @@ INTERRUPTED = "The run was interrupted: cases that it had not come to the end of
 COLUMNS = ("", "time", "from", "to", "first call", "CPU", "peak memory", "private", "ratio")
 
 
+KEPT = 1 << 16
+"""Bytes from which files that were written are told of: less are words that were caught."""
+
 LINE = 2000
 """Characters of a line that are printed; a contender's last words may be long."""
 
@@ -95,10 +98,17 @@ def _remarks(case: CaseResult) -> Iterator[str]:
         yield f"{case.subject} takes {_ratio(case.floor.ratio)} of the floor, {case.floor.name}"
     if not case.agree:
         yield "the contenders do not agree on what they saw in the input"
+    if written := [(row.name, _written(row)) for row in case.rows if _written(row) >= KEPT]:
+        yield f"written: {', '.join(f'{name} {human(size)}' for name, size in written)}"
     if case.remark:
         yield case.remark
     for verdict in case.verdicts:
         yield f"{'met' if verdict.met else 'MISSED'}: {verdict.text}: {verdict.got}"
+
+
+def _written(row: Row) -> int:
+    written = row.figures.get("written")
+    return 0 if written is None else int(written.median)
 
 
 def encodings(speeds: Iterable[Speed]) -> Table:

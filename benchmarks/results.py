@@ -20,7 +20,7 @@ SCHEMA = "weighbridge-benchmarks/2"
 
 MEASURES = (
     "seconds", "first", "cpu", "peak", "private", "file", "beyond", "read", "disk", "device",
-    "pinned", "cached",
+    "pinned", "cached", "written",
 )  # fmt: skip
 """The figures of a sample that are summed up, where it has them."""
 

@@ -78,11 +78,11 @@ def run_case(
     lanes = [Lane(contender, contender.missing()) for contender in case.contenders]
     for number in range(rounds):
         for lane in _turned(lanes, number):
-            if lane.waits(patience):
+            if lane.waits(max(patience, case.patience)):
                 tell(f"{case.name}: {lane.contender.name}, {number + 1} of {rounds}")
                 _measure(lane, case, shop)
     result = summed_up(case, lanes, _size(case, lanes, shop), judged=shop.sizes == FULL)
-    return replace(result, remark=case.remark())
+    return replace(result, remark=case.remark() or rates(case.made, result.rows))
 
 
 def _size(case: Case, lanes: list[Lane], shop: Workshop) -> int:
@@ -181,6 +181,18 @@ def _row(lane: Lane, subject: list[Sample], measure: str) -> Row:
     samples = [asdict(sample) for sample in lane.samples]
     figures = _figures(lane.samples)
     return Row(contender.name, contender.how, contender.role, None, figures, ratio, samples)
+
+
+def rates(made: int, rows: list[Row]) -> str:
+    """Return how many tokens each contender made in a second, where they made any.
+
+    Example:
+        >>> rates(32, [Row("a", "", "ours", figures={"seconds": Spread(0.5, 0.5, 0.5)})])
+        'tokens in a second: a 64.0'
+    """
+    known = [(row.name, row.figures["seconds"].median) for row in rows if row.why is None]
+    told = ", ".join(f"{name} {made / seconds:.1f}" for name, seconds in known)
+    return f"tokens in a second: {told}" if made and told else ""
 
 
 def _figures(samples: list[Sample]) -> dict[str, Spread]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.model import Model
     from weighbridge.modules import load_into
     from weighbridge.parts import blocks_to_parts, decode_parts, encode_parts, parts_to_blocks
+    from weighbridge.pipelines import pipeline
     from weighbridge.steps import Plan
     from weighbridge.tensor import Tensor
     from weighbridge.verification import verify
@@ -54,6 +55,7 @@ _HOMES = {
     "model": ("Model",),
     "modules": ("load_into",),
     "parts": ("blocks_to_parts", "decode_parts", "encode_parts", "parts_to_blocks"),
+    "pipelines": ("pipeline",),
     "steps": ("Plan",),
     "tensor": ("Tensor",),
     "verification": ("verify",),
@@ -89,6 +91,7 @@ __all__ = [
     "load_into",
     "open",
     "parts_to_blocks",
+    "pipeline",
     "plan",
     "quantize_error",
     "save_file",

@@ -18,7 +18,7 @@ from weighbridge.planner import IN_MEMORY, make_plan
 from weighbridge.report import Report
 from weighbridge.sizes import parse_size
 from weighbridge.tensor import from_array
-from weighbridge.wish import Wish
+from weighbridge.wish import GraphWish, Wish
 
 if TYPE_CHECKING:
     import os
@@ -109,6 +109,10 @@ def plan(
     shard_size: int | str | None = None,
     external: bool | None = None,
     pre_tokenizer: str | None = None,
+    task: str | None = None,
+    fuse: str | None = None,
+    link_weights: bool = False,
+    onnx_quantized: str | None = None,
 ) -> Plan:
     """Plan a conversion from headers alone; print the plan to see it, `run` it to do it.
 
@@ -120,7 +124,8 @@ def plan(
         dtype: the dtype of all floating-point weights: ``float32``, ``bfloat16``, ``float16``.
         quantize: a file type of llama-quantize, which may give each tensor its own encoding
             (``Q4_K_M``, ``Q8_0``), or an encoding for all matrices (``F16``, ``NVFP4``); for a
-            checkpoint directory also ``fp8``, in blocks of 128x128.
+            checkpoint directory also ``fp8``, in blocks of 128x128; for ONNX graphs ``int4`` or
+            ``int8`` in groups of 32, and ``int4_g128_asym`` and the like.
         pure: whether all matrices get the file type's main encoding.
         tensor_types: regular expression for tensor names of the target -> encoding of the matrices
             in whose names it is found; the first counts.
@@ -132,6 +137,14 @@ def plan(
         shard_size: the most bytes of weights in one file, as ``"5GB"``.
         external: for ONNX, whether the weights go beside the header file.
         pre_tokenizer: GGUF's name of the pre-tokenizer, where it is not recognised.
+        task: for a directory of ONNX graphs, what they are to do, as ``text-generation``; by
+            default the checkpoint's class tells.
+        fuse: for ONNX graphs, the execution provider of ONNX Runtime, ``cpu`` or ``cuda``, whose
+            own operators are used where they are faster.
+        link_weights: for ONNX graphs, whether they read the checkpoint's own files; they are then
+            written into its directory.
+        onnx_quantized: for ONNX graphs, how weights that are quantised in blocks are stored:
+            ``exact`` and fast (the default), ``small``, ``fast``, or ``none`` for decoded.
 
     Returns:
         The plan; what is wrong with the conversion is in its ``problems``.
@@ -151,6 +164,7 @@ def plan(
         overwrite=overwrite,
         layout=LayoutOptions(size, external),
         pre_tokenizer=pre_tokenizer,
+        graph=GraphWish(task, fuse, link_weights, onnx_quantized),
     )
     model = source if isinstance(source, Model) else open(source)
     return make_plan(model, Path(target), wish)

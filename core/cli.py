@@ -146,6 +146,25 @@ def convert(
         str | None,
         typer.Option(metavar="NAME", help="GGUF's name of a pre-tokenizer that is not recognised."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="ONNX: what it is to do; by default its class tells."),
+    ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option(metavar="cpu|cuda", help="ONNX: use this provider's own, faster operators."),
+    ] = None,
+    link_weights: Annotated[
+        bool,
+        typer.Option("--link-weights", help="ONNX: leave weights in the checkpoint's files."),
+    ] = False,
+    onnx_quantized: Annotated[
+        str | None,
+        typer.Option(
+            metavar="exact|small|fast|none",
+            help="ONNX: how quantised weights are kept, or that they are decoded.",
+        ),
+    ] = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The most memory to have resident.")
     ] = "1GB",
@@ -159,21 +178,26 @@ def convert(
     The target appears when it is complete, or not at all.
     """
     with _reporting(as_json):
-        plan = weighbridge.plan(
-            source,
-            target,
-            to=to,
-            quantize=quantize,
-            pure=pure,
-            tensor_types=_tensor_types(tensor_type or []),
-            imatrix=imatrix,
-            dtype=dtype,
-            weights_only=weights_only,
-            overwrite=overwrite,
-            shard_size=shard_size,
-            external=external,
-            pre_tokenizer=pre_tokenizer,
-        )
+        with show.waiting("planning", shown=not as_json):
+            plan = weighbridge.plan(
+                source,
+                target,
+                to=to,
+                quantize=quantize,
+                pure=pure,
+                tensor_types=_tensor_types(tensor_type or []),
+                imatrix=imatrix,
+                dtype=dtype,
+                weights_only=weights_only,
+                overwrite=overwrite,
+                shard_size=shard_size,
+                external=external,
+                pre_tokenizer=pre_tokenizer,
+                task=task,
+                fuse=fuse,
+                link_weights=link_weights,
+                onnx_quantized=onnx_quantized,
+            )
         if dry_run and not as_json:
             show.print_plan(plan)
         plan.check()

@@ -13,6 +13,7 @@ from weighbridge.api import open as open_model
 from weighbridge.canonical import canonical
 from weighbridge.errors import InvalidPlan
 from weighbridge.figures import Distance, distance
+from weighbridge.registry import dialect
 from weighbridge.report import Report
 
 if TYPE_CHECKING:
@@ -106,13 +107,14 @@ def diff(
 
 def _named(a: Model, b: Model) -> tuple[Mapping[str, Lazy], Mapping[str, Lazy]]:
     """Return both models' tensors under one dialect's names: their own, where it is the same."""
-    if a.dialect == b.dialect:
+    same = a.dialect == b.dialect
+    if same and dialect(a.dialect).universal:
         return a.tensors, b.tensors
     report = Report()
     left, right = (canonical(model, report, weights_only=True) for model in (a, b))
-    if report.problems:
+    if report.problems and not same:
         raise InvalidPlan(report.problems)
-    return left.tensors, right.tensors
+    return (a.tensors, b.tensors) if report.problems else (left.tensors, right.tensors)
 
 
 @np.errstate(all="ignore")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from weighbridge.errors import Unsupported
+from weighbridge.wish import GraphWish
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from weighbridge.encoding import Encoding
     from weighbridge.importance import ImportanceMatrix
@@ -26,10 +28,18 @@ class DialectOptions:
     Attributes:
         name: what the model is called, from the source's path where nothing else tells.
         pre_tokenizer: the pre-tokenizer's name, where it should not be recognised.
+        dtype: the dense type of floating-point numbers; None leaves it to the dialect.
+        quantize: what matrices are to become, for a dialect that must know early.
+        graph: what is said of the graphs.
+        target: what is to be written.
     """
 
     name: str = ""
     pre_tokenizer: str | None = None
+    dtype: str | None = None
+    quantize: str | None = None
+    graph: GraphWish = field(default_factory=GraphWish)
+    target: Path | None = None
 
 
 class Dialect(ABC):
@@ -37,9 +47,15 @@ class Dialect(ABC):
 
     One instance is registered under ``weighbridge.dialects``. Neither direction reads weights or
     raises for what is wrong with the model: both report it and go on, so that all is told at once.
+
+    Attributes:
+        name: as formats refer to it.
+        universal: whether a name means the same tensor in every model of a family; not so in a
+            graph's own.
     """
 
     name: ClassVar[str]
+    universal: ClassVar[bool] = True
 
     @abstractmethod
     def to_canonical(self, model: Model, report: Report, *, weights_only: bool = False) -> Model:

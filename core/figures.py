@@ -80,8 +80,8 @@ def _error(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
         unsigned: NDArray[np.unsignedinteger[Any]] = between.view(f"u{x.dtype.itemsize}")
         return unsigned.astype(np.float64)
     a, b = _wide(x), _wide(y)
-    apart: NDArray[np.float64] = np.abs(a - b)
-    apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    apart: NDArray[np.float64] = np.where(equal, 0.0, np.abs(a - b))
     return apart
 
 

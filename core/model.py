@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from weighbridge.file import File
+    from weighbridge.graph import Graph
     from weighbridge.metadata import Value
+    from weighbridge.region import Shape
     from weighbridge.tensor import Lazy
 
 HUGGING_FACE = "huggingface"
@@ -21,18 +23,16 @@ Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A summary of a computation graph.
+class Reading:
+    """How a graph reads a tensor.
 
     Attributes:
-        nodes: operator, with its domain where it has one, -> how many nodes have it.
-        inputs: the names of the graph's inputs.
-        outputs: the names of its outputs.
+        tensor: its name in `Model.tensors`.
+        shape: the shape that the graph sees: of as many numbers, in the same order.
     """
 
-    nodes: Mapping[str, int]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    tensor: str
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Component:
         name: ``model``, ``encoder``, ``prefill``, ``decode``; its file is ``<name>.onnx``.
         graph: a serialised ``onnx.ModelProto`` that lacks its weights: initialisers that it reads
             and does not hold.
-        weights: each such initialiser -> the tensor of `Model.tensors` that it is. Several may be
-            one tensor, in one component and across components.
+        weights: each such initialiser -> the tensor that it is. Several may be one tensor, in one
+            component and across components.
     """
 
     name: str
     graph: bytes
-    weights: Mapping[str, str]
+    weights: Mapping[str, Reading]
 
 
 @dataclass
@@ -58,13 +58,15 @@ class Model:
 
     Attributes:
         format: the container's name, ``gguf``.
-        dialect: whose names and shapes the tensors have: ``huggingface`` or ``gguf``.
+        dialect: whose names and shapes the tensors have: ``huggingface``, ``gguf`` or ``onnx``.
         tensors: name -> lazy tensor, in the file's order.
         metadata: the container's own key-values, verbatim and typed.
         config: the model's ``config.json``, None where there is none.
         files: side files by name (``tokenizer.json``), as bytes; a mapping may read them late.
         graph: what the container says about the computation, None where it holds weights alone.
         components: the graphs that are to be written, for ONNX Runtime to run.
+        linked: whether these graphs read weights that stay in the checkpoint's files, so that they
+            have to be written into its directory.
         path: where it was opened, None for a model in memory.
         resources: the files that are held open.
 
@@ -82,6 +84,7 @@ class Model:
     files: Mapping[str, bytes] = field(default_factory=dict)
     graph: Graph | None = None
     components: tuple[Component, ...] = ()
+    linked: bool = False
     path: Path | None = None
     resources: tuple[File, ...] = ()
 

@@ -11,6 +11,7 @@ from weighbridge.choose import Wanted, encoded
 from weighbridge.dialect import DialectOptions
 from weighbridge.errors import Error, InvalidInput
 from weighbridge.layout import Layout
+from weighbridge.model import HUGGING_FACE
 from weighbridge.packing import settings_of
 from weighbridge.report import Report
 from weighbridge.steps import Plan, Step
@@ -44,18 +45,20 @@ def make_plan(source: Model, target: Path, wish: Wish) -> Plan:
         Unsupported: (rule ``encoding-unsupported``) for an encoding that the format does not have.
     """
     container = target_format(target, wish.to)
+    check_graph_wish(wish, container)
     wanted = Wanted.of(wish, container)
     report = Report()
     model = _translated(source, container, target, wish, report)
     model = encoded(model, container, wanted, report)
     _note_losses(model, container, wish, report)
     layout = _layout(model, container, target, wish, report)
-    replaces = _check_target(source, target, container, layout, wish, report)
+    place, directory = _place(target, container, layout, model)
+    replaces = _check_target(source, place, directory, container, layout, wish, report)
     return Plan(
         source=source,
-        target=target,
+        target=place,
         format=container.name,
-        directory=container.directory,
+        directory=directory,
         replaces=replaces,
         model=model,
         layout=layout,
@@ -63,6 +66,31 @@ def make_plan(source: Model, target: Path, wish: Wish) -> Plan:
         problems=tuple(_located(report.problems, source)),
         notes=tuple(report.notes),
     )
+
+
+def check_graph_wish(wish: Wish, container: Format) -> None:
+    """Refuse what is said of graphs for a target that has none.
+
+    Raises:
+        InvalidInput: (rule ``options``).
+    """
+    said = [name for name, value in vars(wish.graph).items() if value]
+    if said and registry.dialect(container.dialect).universal:
+        raise InvalidInput(
+            f"{container.title} holds no graph that could be made so",
+            rule="options",
+            got=", ".join(said),
+            hint="name a directory as the target, with --to onnx",
+        )
+
+
+def _place(
+    target: Path, container: Format, layout: Layout | None, model: Model
+) -> tuple[Path, bool]:
+    """Return what is written: a directory of files, or the first of several beside each other."""
+    if model.linked and layout:
+        return target / layout.files[-1].name, False
+    return target, container.directory
 
 
 def target_format(target: Path, to: str | None) -> Format:
@@ -75,8 +103,9 @@ def target_format(target: Path, to: str | None) -> Format:
     to = to.lower() if to else None
     by_suffix = [f for f in formats.values() if target.suffix.lower() in f.suffixes]
     directories = [f for f in formats.values() if f.directory]
+    usual = [f for f in directories if f.dialect == HUGGING_FACE]
     if to is None:
-        chosen = by_suffix or (directories if not target.suffix or target.is_dir() else [])
+        chosen = by_suffix or (usual if not target.suffix or target.is_dir() else [])
     else:
         named = [formats[to]] if to in formats else []
         spread = [f for f in directories if to == f.weights and not by_suffix]
@@ -104,7 +133,14 @@ def _translated(
         packed = wish.recodes and settings_of(source)
         return _with_metadata(canonical(source, report) if packed else source, container, report)
     middle = canonical(source, report)
-    options = DialectOptions(_name_of(source, target), wish.pre_tokenizer)
+    options = DialectOptions(
+        name=_name_of(source, target),
+        pre_tokenizer=wish.pre_tokenizer,
+        dtype=wish.dtype,
+        quantize=wish.quantize,
+        graph=wish.graph,
+        target=target,
+    )
     return registry.dialect(container.dialect).from_canonical(middle, report, options)
 
 
@@ -129,7 +165,7 @@ def _name_of(source: Model, target: Path) -> str:
 
 
 def _note_losses(model: Model, container: Format, wish: Wish, report: Report) -> None:
-    if model.graph and model.graph.nodes:
+    if model.graph and model.graph.nodes and not model.components:
         count = sum(model.graph.nodes.values())
         report.note("dropped", "graph", f"{count} nodes: only the weights are converted")
     if wish.weights_only or container.carries_files or container.dialect != model.dialect:
@@ -159,6 +195,7 @@ def _steps(model: Model, layout: Layout | None) -> tuple[Step, ...]:
 def _check_target(
     source: Model,
     target: Path,
+    directory: bool,
     container: Format,
     layout: Layout | None,
     wish: Wish,
@@ -166,7 +203,6 @@ def _check_target(
 ) -> frozenset[Path]:
     """Report what is wrong with the target, and return what is replaced there."""
     known = layout or Layout((), {})
-    directory = container.directory
     replaces: frozenset[Path] = frozenset()
     with report.collect():
         check_place(target)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weighbridge import region as regions
 from weighbridge.encoding import Blocked, Encoding, Scaled
 from weighbridge.parted import Parted, apart
+from weighbridge.rearranged import Rearranged
 from weighbridge.tensor import Lazy, Tensor, as_grains
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Repacked(Lazy):
+class Repacked(Rearranged):
     """Elements and scales, moved into blocks when they are read.
 
     Attributes:

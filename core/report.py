@@ -17,8 +17,8 @@ class Note:
     """Something that the user should know, and that does not stop the conversion.
 
     Attributes:
-        kind: ``dropped``, ``renamed``, ``tied``, ``generated``, ``unpacked``, ``decoded``,
-            ``rounded``, ``weighted`` or ``warning``.
+        kind: ``dropped``, ``renamed``, ``tied``, ``generated``, ``unpacked``, ``repacked``,
+            ``decoded``, ``rounded``, ``weighted`` or ``warning``.
         subject: the tensor, key or file concerned, under the name that the source gives it.
         text: what happens to it and why, as a clause.
     """

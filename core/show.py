@@ -6,7 +6,7 @@ import math
 import sys
 import textwrap
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -118,6 +118,13 @@ def _key_value(key: str, value: Value) -> str:
     return f"{printable(key)} ({kind}) = {shortened(value)}"
 
 
+def _graph_json(model: Model) -> dict[str, Any] | None:
+    graph = model.graph
+    if graph is None:
+        return None
+    return {"nodes": graph.nodes, "inputs": graph.inputs, "outputs": graph.outputs}
+
+
 def _graph(model: Model) -> list[str]:
     if model.graph is None or not model.graph.nodes:
         return []
@@ -167,7 +174,7 @@ def model_json(model: Model, *, tensors: bool) -> dict[str, Any]:
         },
         "config": model.config,
         "files": list(model.files),
-        "graph": None if model.graph is None else vars(model.graph),
+        "graph": _graph_json(model),
     }
     if tensors:
         document["tensor_list"] = [
@@ -233,6 +240,16 @@ def result_json(plan: Plan, result: Result) -> dict[str, Any]:
         "bytes": result.bytes,
         "seconds": result.seconds,
     }
+
+
+@contextmanager
+def waiting(title: str, *, shown: bool) -> Iterator[None]:
+    """Show on a terminal that something goes on that may take seconds, if it is to be shown."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(title) if shown and console.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager

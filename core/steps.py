@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import Error, InvalidPlan, escaped, printable
 from weighbridge.ops import Applied
+from weighbridge.rearranged import Rearranged
 from weighbridge.recode import Recoded
-from weighbridge.repacked import Repacked
 from weighbridge.sizes import human
 from weighbridge.tensor import Extent, Lazy, Tensor
 from weighbridge.text import columns, counted
@@ -57,8 +57,8 @@ def route_of(tensor: Lazy) -> Route:
     if isinstance(tensor, Tensor):
         foreign = any(isinstance(p, Extent) and p.order != "<" for p in tensor.parts.values())
         return Route.MOVE if foreign else Route.COPY
-    if isinstance(tensor, Repacked):
-        return Route.REPACK
+    if isinstance(tensor, Rearranged):
+        return Route.REPACK if tensor.exact else Route.DECODE
     if isinstance(tensor, Recoded):
         return Route.REPACK if _only_moves(tensor.inner) and _same_numbers(tensor) else Route.DECODE
     return Route.MOVE if _only_moves(tensor) else Route.DECODE

@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -122,22 +123,78 @@ def from_pretrained(
         >>> type(model).__name__, model.dtype, tokenizer
         ('LlamaForCausalLM', torch.bfloat16, None)
     """
-    _import_transformers()
+    import_transformers()
     with open_model(path) as source:
-        model = _canonical(source)
-        with _directory(model) as place:
-            with _refusals(model):
-                arguments = _arguments(model, place, dtype, device) | options | TOLD
-            chosen = _class(model, arguments["config"], model_class)
-            target = encoding_of(arguments["dtype"])
+        model = canonical_model(source)
+        with directory_of(model) as place:
+            making = prepare(model, place, dtype, model_class, {"device_map": device, **options})
+            target = encoding_of(making.arguments["dtype"])
             expected = blocks((tensor, target) for tensor in model.tensors.values())
-            with _refusals(model), loading(memory, threads, expected) as loader:
-                entries = {n: Entry(n, t, loader) for n, t in model.tensors.items()}
-                loaded, info = chosen.from_pretrained(None, state_dict=entries, **arguments)
-            _check(model, info)
+            with loading(memory, threads, expected) as loader:
+                loaded = making.make({n: Entry(n, t, loader) for n, t in model.tensors.items()})
             loaded.name_or_path = loaded.config.name_or_path = str(path)
-            with _refusals(model):
+            with refusals(model):
                 return Loaded(loaded, _tokenizer(place))
+
+
+@dataclass(frozen=True)
+class Making:
+    """What transformers is to be told to make a model, beside its weights.
+
+    Attributes:
+        source: the canonical model.
+        kind: the class of transformers.
+        arguments: of its ``from_pretrained``, ``config`` and ``dtype`` among them.
+    """
+
+    source: Model
+    kind: Any
+    arguments: Mapping[str, Any]
+
+    def make(self, entries: Mapping[str, Any]) -> PreTrainedModel:
+        """Have the model made.
+
+        Args:
+            entries: the checkpoint's state dict: tensors, or what gives one for
+                ``entry[...].to(device=, dtype=)``.
+
+        Raises:
+            InvalidPlan: (rules ``missing-tensor``, ``tensor-shape``) for each weight of the class
+                that is missing or of another shape.
+            Unsupported: (rule ``transformers``) for what transformers refuses.
+        """
+        with refusals(self.source):
+            made, info = self.kind.from_pretrained(
+                None, state_dict=dict(entries), **{**self.arguments, **TOLD}
+            )
+        _check(self.source, info)
+        return made  # type: ignore[no-any-return]
+
+
+def prepare(
+    model: Model,
+    place: Path,
+    dtype: str | torch.dtype | None,
+    model_class: str | type | None,
+    options: Mapping[str, Any],
+) -> Making:
+    """Return how transformers is to make a canonical model.
+
+    Args:
+        model: with a config.
+        place: a directory with the config and the side files; see `directory_of`.
+        dtype: as for `from_pretrained`.
+        model_class: as for `from_pretrained`.
+        options: what else ``from_pretrained`` of transformers is told.
+
+    Raises:
+        Unsupported: (rule ``model-class``) for a class that transformers does not have, (rule
+            ``transformers``) for a config that it refuses.
+    """
+    with refusals(model):
+        arguments = _arguments(model, place, dtype)
+    kind = _class(model, arguments["config"], model_class)
+    return Making(model, kind, {**arguments, **options})
 
 
 class Entry:
@@ -165,7 +222,12 @@ class Entry:
         return self._loader.load(self._name, self._tensor, name).to(device=device)
 
 
-def _import_transformers() -> Any:
+def import_transformers() -> Any:
+    """Return the package.
+
+    Raises:
+        MissingDependency: (rules ``torch``, ``transformers``) when one is not installed.
+    """
     import_torch()
     try:
         import transformers
@@ -178,7 +240,7 @@ def _import_transformers() -> Any:
     return transformers
 
 
-def _canonical(source: Model) -> Model:
+def canonical_model(source: Model) -> Model:
     """Return the model with Hugging Face's names and a config.
 
     Raises:
@@ -203,14 +265,14 @@ def _canonical(source: Model) -> Model:
 
 
 @contextmanager
-def _directory(model: Model) -> Iterator[Path]:
+def directory_of(model: Model) -> Iterator[Path]:
     """Give a directory with the config and the side files: its own, or one made for the time."""
     if model.path is not None and model.path.is_dir():
         yield model.path
         return
     with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
         place = Path(folder)
-        with _refusals(model):
+        with refusals(model):
             for name in model.files:
                 if name.endswith(READ):
                     _write(place, name, model.files[name])
@@ -232,7 +294,7 @@ def _write(place: Path, name: str, content: bytes) -> None:
 
 
 @contextmanager
-def _refusals(model: Model) -> Iterator[None]:
+def refusals(model: Model) -> Iterator[None]:
     """Turn whatever transformers raises into one line that names the model."""
     try:
         yield
@@ -254,7 +316,7 @@ def _class(model: Model, config: PreTrainedConfig, wanted: str | type | None) ->
     """
     named = (model.config or {}).get("architectures")
     name = wanted or (named[0] if isinstance(named, list) and named else None)
-    found = getattr(_import_transformers(), name, None) if isinstance(name, str) else name
+    found = getattr(import_transformers(), name, None) if isinstance(name, str) else name
     automatic = getattr(found, "_model_mapping", None)
     if automatic is not None:
         # An automatic class looks for a file, which there is none of.
@@ -273,20 +335,14 @@ def _class(model: Model, config: PreTrainedConfig, wanted: str | type | None) ->
     return found
 
 
-def _arguments(
-    model: Model,
-    place: Path,
-    dtype: str | torch.dtype | None,
-    device: str | torch.device | int | None,
-) -> dict[str, Any]:
+def _arguments(model: Model, place: Path, dtype: str | torch.dtype | None) -> dict[str, Any]:
     """Return what transformers is to be told, beside the weights."""
-    config = _import_transformers().AutoConfig.from_pretrained(place, trust_remote_code=False)
+    config = import_transformers().AutoConfig.from_pretrained(place, trust_remote_code=False)
     if hasattr(config, PACKED) and PACKED not in (model.config or {}):
         delattr(config, PACKED)  # the weights come unpacked
     return {
         "config": config,
         "dtype": _dtype(model, config, dtype),
-        "device_map": device,
         "generation_config": _generation(place),
         "trust_remote_code": False,
     }
@@ -313,7 +369,7 @@ def _most(tensors: Mapping[str, Lazy]) -> Dense:
 
 def _generation(place: Path) -> GenerationConfig:
     """Return what generation_config.json says, or config.json where there is none: as ever."""
-    kind = _import_transformers().GenerationConfig
+    kind = import_transformers().GenerationConfig
     try:
         return kind.from_pretrained(place)  # type: ignore[no-any-return]
     except OSError:
@@ -349,5 +405,5 @@ def _check(model: Model, info: Mapping[str, Any]) -> None:
 def _tokenizer(place: Path) -> PreTrainedTokenizerBase | None:
     if not any((place / name).exists() for name in VOCABULARIES):
         return None
-    auto = _import_transformers().AutoTokenizer
+    auto = import_transformers().AutoTokenizer
     return auto.from_pretrained(place, trust_remote_code=False)  # type: ignore[no-any-return]

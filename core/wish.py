@@ -8,6 +8,25 @@ from weighbridge.layout import LayoutOptions
 
 
 @dataclass(frozen=True)
+class GraphWish:
+    """What a user may say about graphs that are to be made.
+
+    Attributes:
+        task: what the model is to do; None reads it off the config.
+        fuse: the execution provider of ONNX Runtime (``cpu``, ``cuda``) whose own operators are to
+            be used; None for ONNX's alone.
+        link: whether weights stay where they are, in the checkpoint's files.
+        kept: how weights that are quantised in blocks are stored: ``exact``, ``small`` or ``fast``,
+            or ``none``, decoded.
+    """
+
+    task: str | None = None
+    fuse: str | None = None
+    link: bool = False
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
 class Wish:
     """A conversion as it is asked for.
 
@@ -24,6 +43,7 @@ class Wish:
         overwrite: whether an existing target may be replaced.
         layout: the target's shape on disk.
         pre_tokenizer: the pre-tokenizer's name, where it is not to be recognised.
+        graph: what is said of the graphs, for a target that has some.
     """
 
     to: str | None = None
@@ -36,6 +56,7 @@ class Wish:
     overwrite: bool = False
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     pre_tokenizer: str | None = None
+    graph: GraphWish = field(default_factory=GraphWish)
 
     @property
     def recodes(self) -> bool:

@@ -5,35 +5,25 @@ Source: what ``from_pretrained`` of transformers 5 looks for in a local director
 
 The weights are, the first that there is: what ``transformers_weights`` in the config names;
 ``model.safetensors``; the shards of ``model.safetensors.index.json``; the only other index; the
-only other safetensors file. So a single file wins over an index, as in transformers.
-
-A *side file* is any other regular file of the directory and of its sub-directories, one level
-deep (``1_Pooling/config.json``, ``additional_chat_templates/x.jinja``), but for
-
-- hidden files, and all of a hidden sub-directory (``.git``, ``.cache``);
-- weights of any framework, by suffix (`WEIGHT_SUFFIXES`), and their indexes;
-- sub-directories that hold weights: those are checkpoints of their own (``onnx``, ``original``).
-
-The model card and the licence are side files like the others: they go where the weights go.
+only other safetensors file. So a single file wins over an index, as in transformers. Side files are
+those of `weighbridge.formats.directory`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge import registry
 from weighbridge.errors import Error, InvalidFile, InvalidInput, NotFound, Unsupported
-from weighbridge.file import File
 from weighbridge.format import Format
+from weighbridge.formats import directory
 from weighbridge.layout import Layout, LayoutOptions, Slot, plain_file
 from weighbridge.metadata import string
-from weighbridge.sidefiles import CONFIG, dump_json, parse_json
+from weighbridge.sidefiles import CONFIG, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from weighbridge.model import Config, Model
@@ -49,19 +39,6 @@ EXPLICIT = "transformers_weights"
 SHARD_SIZE = 5_000_000_000
 """The most bytes of weights in one file: where ``huggingface_hub`` cuts (transformers 5: 50 GB)."""
 
-LARGEST = 64_000_000
-"""The most bytes of a side file. The largest tokenizers have about 35 MB."""
-
-LONGEST = 255
-"""The most bytes of a file's name: what common file systems take."""
-
-WEIGHT_SUFFIXES = (
-    ".bin", ".ckpt", ".data", ".engine", ".ggml", ".gguf", ".h5", ".index.json", ".keras",
-    ".mlmodel", ".msgpack", ".npy", ".npz", ".onnx", ".onnx_data", ".ot", ".pb", ".pickle", ".pkl",
-    ".pt", ".pth", ".safetensors", ".tflite",
-)  # fmt: skip
-"""What the names of weight files of any framework end with, in lower case."""
-
 WEIGHTS: Format = registry.load("formats", "safetensors")
 
 
@@ -76,15 +53,18 @@ class HuggingFace(Format):
     carries_files = True
 
     def sniff(self, path: Path, head: bytes) -> bool:
-        """Tell a directory with a config, or with weights that transformers would look for."""
+        """Tell a directory with weights that transformers would look for, or with a config.
+
+        One whose weights are ONNX alone is not: pickles beside them are no weights here.
+        """
         del head
         if not path.is_dir():
             return False
-        names = _names(path)
-        return any(
-            name == CONFIG or name.endswith((SUFFIX, INDEX_SUFFIX)) or _is_pickle(name)
-            for name in names
-        )
+        names = directory.names_in(path)
+        if any(name.endswith((SUFFIX, INDEX_SUFFIX)) for name in names):
+            return True
+        known = any(name == CONFIG or _is_pickle(name) for name in names)
+        return known and not directory.onnx_files(path)
 
     def open(self, path: Path) -> Model:
         """Open the config and the weights' header; side files are read when they are looked at.
@@ -97,9 +77,9 @@ class HuggingFace(Format):
             InvalidFile: (rule ``json``) when config.json is not an object, (rule ``weights-name``)
                 when it names no weights of the directory.
         """
-        names = _names(path)
+        names = directory.names_in(path)
         config = _config(path, names)
-        files = SideFiles(path, _side_files(path, names))
+        files = directory.side_files(path)
         model = WEIGHTS.open(path / _weights(path, names, config))
         return replace(model, format=self.name, path=path, config=config, files=files)
 
@@ -117,7 +97,7 @@ class HuggingFace(Format):
                 path=name,
                 hint=f"write a {SUFFIX} file instead",
             )
-        _check_names(model.files)
+        directory.check_names(model.files)
         # The weights get the usual name, whatever they were called before.
         config = {key: value for key, value in model.config.items() if key != EXPLICIT}
         files = [plain_file(CONFIG, dump_json(config))]
@@ -136,122 +116,13 @@ class HuggingFace(Format):
 FORMAT = HuggingFace()
 
 
-class SideFiles(Mapping[str, bytes]):
-    """The side files of a directory, each read whenever it is looked at."""
-
-    def __init__(self, directory: Path, names: Iterable[str]) -> None:
-        """Keep the `names`, relative to `directory`."""
-        self._directory = directory
-        self._names = dict.fromkeys(names)
-
-    def __getitem__(self, name: str) -> bytes:
-        """Read a file.
-
-        Raises:
-            InvalidFile: (rule ``file-size``) when it is too large to be a side file.
-        """
-        if name not in self._names:
-            raise KeyError(name)
-        return _read(self._directory / name)
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the names, sub-directories last."""
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        """Tell whether there is such a file, without reading it."""
-        return name in self._names
-
-
-def _read(path: Path) -> bytes:
-    file = File(path)
-    if file.size > LARGEST:
-        raise InvalidFile(
-            "is too large to go with a model",
-            rule="file-size",
-            path=path,
-            got=f"{file.size} bytes",
-            expected=f"at most {LARGEST}",
-            hint="move it out of the model's directory",
-        )
-    try:
-        return file.read()
-    finally:
-        file.close()
-
-
-def _names(path: Path, *, folders: bool = False) -> list[str]:
-    """Return the names of a directory's visible files, or of its sub-directories, sorted."""
-    try:
-        with os.scandir(path) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".")
-                and (entry.is_dir() if folders else entry.is_file())
-            )
-    except FileNotFoundError:
-        raise NotFound("there is no such directory", rule="not-found", path=path) from None
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot be listed: {error.strerror}", rule="unreadable", path=path
-        ) from None
-
-
-def _is_weights(name: str) -> bool:
-    return name.lower().endswith(WEIGHT_SUFFIXES)
-
-
 def _is_pickle(name: str) -> bool:
     return name.startswith("pytorch_model") and name.endswith((".bin", ".bin.index.json"))
 
 
-def _side_files(path: Path, names: Iterable[str]) -> list[str]:
-    found = [name for name in names if name != CONFIG and not _is_weights(name)]
-    for folder in _names(path, folders=True):
-        inner = _names(path / folder)
-        if not any(map(_is_weights, inner)):
-            found += [f"{folder}/{name}" for name in inner]
-    return found
-
-
-def _check_names(names: Iterable[str]) -> None:
-    """Refuse names of side files that would leave the directory, hide in it, or replace weights.
-
-    They may come from the key-values of a file that somebody sent.
-    """
-    whole = list(names)
-    folders = {name.partition("/")[0] for name in whole if "/" in name}
-    for name in whole:
-        if not _is_safe(name) or name in folders:
-            raise Unsupported(
-                "a side file cannot have this name in a checkpoint directory",
-                rule="file-name",
-                got=name,
-                expected="a visible file, at most one directory deep, that is not weights",
-            )
-
-
-def _is_safe(name: str) -> bool:
-    parts = name.split("/")
-    visible = all(part.isprintable() and part[:1] not in {"", "."} for part in parts)
-    return (
-        visible
-        and len(parts) <= 2
-        and "\\" not in name
-        and all(len(part.encode()) <= LONGEST for part in parts)
-        and name.lower() != CONFIG
-        and not _is_weights(name)
-    )
-
-
 def _config(path: Path, names: Sequence[str]) -> Config:
     if CONFIG in names:
-        return parse_json(_read(path / CONFIG), path / CONFIG)
+        return directory.read_config(path)
     weights = [name for name in names if name.endswith(SUFFIX)]
     raise NotFound(
         f"has no {CONFIG}",
@@ -299,7 +170,7 @@ def _no_weights(path: Path, names: Sequence[str]) -> Error:
             path=path,
             hint="load it with transformers and use save_pretrained, which writes safetensors",
         )
-    others = [name for name in names if _is_weights(name)]
+    others = [name for name in names if directory.is_weights(name)]
     return NotFound(
         "has no safetensors weights",
         rule="no-weights",

@@ -19,8 +19,9 @@ from support.command import COMMAND, Done, called, run
 from support.plans import listing
 
 import weighbridge as wb
+from weighbridge.graph import Graph
 from weighbridge.metadata import array, scalar, string
-from weighbridge.model import Graph, Model
+from weighbridge.model import Model
 from weighbridge.planner import IN_MEMORY
 from weighbridge.show import model_json, print_model
 from weighbridge.tensor import from_array

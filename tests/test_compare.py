@@ -45,11 +45,13 @@ CASES = [
     ("c8", [1 + 1j], [1 + 1j], 0.0),
     ("c8", [3 + 4j], [0], 5.0),
     ("f4", [], [], 0.0),
+    ("f4", 3, 1, 2.0),
+    ("i8", 3, 1, 2.0),
 ]
 
 
 @pytest.mark.parametrize(("dtype", "a", "b", "worst"), CASES, ids=str)
-def test_the_largest_difference(dtype: str, a: list, b: list, worst: float) -> None:
+def test_the_largest_difference(dtype: str, a: list | int, b: list | int, worst: float) -> None:
     found = compared(np.array(a, dtype), np.array(b, dtype))
     assert found.max_error == worst or (math.isnan(found.max_error) and math.isnan(worst))
     assert found.equal == (worst == 0)

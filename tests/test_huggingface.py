@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from weighbridge.encoding import DENSE
 from weighbridge.errors import Error, InvalidFile, InvalidInput, NotFound, Unsupported
-from weighbridge.formats.huggingface import FORMAT, LARGEST
+from weighbridge.formats.directory import LARGEST
+from weighbridge.formats.huggingface import FORMAT
 from weighbridge.layout import LayoutOptions
 from weighbridge.metadata import string
 from weighbridge.model import HUGGING_FACE, Model

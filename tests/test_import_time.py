@@ -43,8 +43,15 @@ def test_the_package_does_not_import_the_command() -> None:
 
 
 def test_no_module_brings_a_framework() -> None:
-    # The compiled kernels are imported by who wants them, inside a function.
-    wanted = (".kernels.simd", ".kernels.device")
+    # Compiled kernels, pipelines and graphs are imported by who wants them, inside a function.
+    pipelines = ("answering", "captioning", "embedding", "generating", "text_to_text")
+    graphs = ("caches", "pooled", "recorded", "samples", "skeleton", "stages", "tasks")
+    wanted = (
+        ".kernels.simd",
+        ".kernels.device",
+        *(f".pipelines.{name}" for name in pipelines),
+        *(f".graphs.{name}" for name in graphs),
+    )
     names = {
         name
         for name in modules("core", "formats", "converters")

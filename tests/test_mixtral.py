@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from support import converted, tiny
+from support import converted
+from support.holes import holes, shapes_of
 from support.tree import run_python
 
 import weighbridge as wb
 from weighbridge import registry
 from weighbridge.converters.architectures.llama import LLAMA
 from weighbridge.converters.architectures.mixtral import MIXTRAL
-from weighbridge.families import find, find_by_name
+from weighbridge.families import find_by_name
 from weighbridge.metadata import scalar
 from weighbridge.report import Report
 from weighbridge.sizes import parse_size
@@ -23,9 +23,6 @@ from weighbridge.steps import Route
 from weighbridge.tensor import from_array
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from weighbridge.arch import Arch
     from weighbridge.errors import Error
 
 FAMILIES = list(registry.architectures().values())
@@ -63,37 +60,13 @@ print(memory_of().peak)
 """
 
 
-def holes(directory: Path, model: str, config: dict[str, Any]) -> Path:
-    """Write a BF16 checkpoint that is all holes, but for a number of its own in each tensor."""
-    arch = find(FAMILIES, {"architectures": [model]})
-    shapes = _shapes(arch, config)
-    header, end = {}, 0
-    for name in sorted(shapes):
-        size = 2 * math.prod(shapes[name])
-        header[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    directory.mkdir()
-    settings = {"architectures": [model], "model_type": arch.model_type, **config}
-    (directory / "config.json").write_text(json.dumps(settings))
-    for name, content in tiny.small_tokenizer().items():
-        (directory / name).write_bytes(content)
-    with (directory / "model.safetensors").open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for number, entry in enumerate(header.values(), 1):
-            file.seek(8 + len(text) + entry["data_offsets"][0])
-            file.write(number.to_bytes(2, "little"))
-        file.truncate(8 + len(text) + end)
-    return directory
-
-
 MISSING = "model.layers.0.block_sparse_moe.experts.1.w3.weight"
 SMALL = {**SIZES, "hidden_size": 8, "intermediate_size": 6, "head_dim": 2, "num_local_experts": 3}
 
 
 def _told(change: dict[str, Any] | None) -> list[Error]:
     """Return what is told where one expert's matrix is not there, or has another shape."""
-    shapes = _shapes(MIXTRAL, SMALL)
+    shapes = shapes_of(MIXTRAL, SMALL)
     shapes[MISSING] = change["shape"] if change else ()
     report = Report()
     tensors = {name: from_array(name, np.zeros(s, np.float32)) for name, s in shapes.items()}
@@ -101,12 +74,6 @@ def _told(change: dict[str, Any] | None) -> list[Error]:
         del tensors[MISSING]
     MIXTRAL.from_canonical(tensors, SMALL, report)
     return report.problems
-
-
-def _shapes(arch: Arch, config: dict[str, Any]) -> dict[str, Any]:
-    variables = arch.variables(config)
-    expanded = [left for rule in arch.rules(config) for left, _ in rule.expand(variables)]
-    return {name: shape for left in expanded for name, shape in left.items()}
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from weighbridge.encoding import DENSE
 from weighbridge.errors import AlreadyExists, Error, InvalidInput, InvalidPlan, Unsupported
 from weighbridge.formats.gguf import FORMAT as GGUF
 from weighbridge.formats.safetensors import FORMAT as SAFETENSORS
+from weighbridge.graph import Graph
 from weighbridge.layout import Layout, LayoutOptions, OutputFile, plain_file
 from weighbridge.metadata import scalar, string
-from weighbridge.model import Graph, Model
+from weighbridge.model import Model
 from weighbridge.planner import IN_MEMORY, make_plan, target_format
 from weighbridge.target import check_names
 from weighbridge.tensor import from_array

@@ -27,7 +27,7 @@ from weighbridge.errors import (
 )
 from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.tensor import from_array
-from weighbridge.transformers import _directory
+from weighbridge.transformers import directory_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -297,7 +297,7 @@ def test_weights_alone_are_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/x.json"])
 def test_no_file_leads_out_of_the_directory(tmp_path: Path, name: str) -> None:
     model = Model("x", HUGGING_FACE, {}, config={}, files={name: b"{}"})
-    with pytest.raises(InvalidFile) as caught, _directory(model):
+    with pytest.raises(InvalidFile) as caught, directory_of(model):
         pass
     assert caught.value.rule == "file-name"
 

@@ -436,8 +436,11 @@ def test_models_that_cannot_be_run_are_refused(tmp_path):
     tiny.edit_json(unknown / "config.json", lambda config: config.pop("architectures"))
     assert rule_of(InvalidFile, unknown, unknown) == "architecture"
     entries = {"vocab_size": 8, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
-    t5 = tiny.checkpoint(tmp_path / "t5", "T5ForConditionalGeneration", entries=entries)
-    assert rule_of(Unsupported, t5, t5) == "encoder-decoder"
+    headless = tiny.checkpoint(tmp_path / "t5", "T5Model", entries=entries)
+    assert rule_of(Unsupported, headless, headless) == "encoder-decoder"
+    entries |= {"decoder_start_token_id": None}
+    t5 = tiny.checkpoint(tmp_path / "start", "T5ForConditionalGeneration", entries=entries)
+    assert rule_of(InvalidFile, t5, t5) == "decoder-start"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from weighbridge.runtimes.base import (
     Runner,
     Runtime,
     blaming,
+    log_softmax,
     pooled,
 )
 from weighbridge.runtimes.tokenized import TokenizedRunner, quiet
@@ -35,11 +36,23 @@ GENERATING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 CLASSIFYING = "ForSequenceClassification"
 
+PAIRS = frozenset(
+    {
+        "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5",
+        "m2m_100", "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart",
+        "prophetnet", "switch_transformers", "t5", "umt5",
+    }
+)  # fmt: skip
+"""The model types with an encoder and a decoder that both take text."""
+
 TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
     "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 """The files by which a directory has a tokenizer."""
+
+SCORES, STATES = "logits", "last_hidden_state"
+"""What models call their outputs."""
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 """sentence-transformers' name of a mode -> the one here."""
@@ -112,7 +125,8 @@ def kind_of(config: Config, files: Mapping[str, bytes], path: Path | None) -> Ki
     """Tell a generating model from an encoder, by its class and how its states are pooled.
 
     Raises:
-        Unsupported: (rule ``encoder-decoder``) for a model like T5.
+        Unsupported: (rule ``encoder-decoder``) for an encoder with a decoder that does not turn
+            text into text.
         InvalidFile: (rule ``architecture``) when the config names no class.
     """
     name = model_class(config)
@@ -123,9 +137,13 @@ def kind_of(config: Config, files: Mapping[str, bytes], path: Path | None) -> Ki
             path=path,
             hint=f"{CONFIG} needs architectures",
         )
-    if config.get("is_encoder_decoder"):
+    pair = config.get("is_encoder_decoder")
+    if pair and (config.get("model_type") not in PAIRS or not name.endswith(GENERATING)):
         raise Unsupported(
-            "encoder-decoder models cannot be compared", rule="encoder-decoder", path=path, got=name
+            "only encoder-decoder models that turn text into text can be compared",
+            rule="encoder-decoder",
+            path=path,
+            got=name,
         )
     generates = name.endswith(GENERATING) and config_name(files) is None
     return Kind.DECODER if generates else Kind.ENCODER
@@ -213,18 +231,45 @@ def _loaded(path: Path, kind: Any) -> Any:
 
 
 class TransformersRunner(TokenizedRunner):
-    """A model and a tokenizer of transformers."""
+    """A model and a tokenizer of transformers.
+
+    A model with an encoder reads the whole text, and its decoder the same text once more, behind
+    the token that begins every answer: each prefix of it is what an answer may have been so far.
+    """
+
+    runtime = Transformers.name
 
     def __init__(self, network: Any, tokenizer: Any, path: Path) -> None:
         """Keep all; the tokenizer may be None."""
         super().__init__(tokenizer)
         self._network = network
         self._path = path
+        self._pair = bool(network.config.is_encoder_decoder)
+
+    def log_probs(self, ids: Sequence[int], lengths: Sequence[int]) -> Floats:
+        """Evaluate once; an encoder sees the whole text whatever the prefix."""
+        if not self._pair:
+            return super().log_probs(ids, lengths)
+        return log_softmax(self.logits(ids)[[length - 1 for length in lengths]])
 
     def logits(self, ids: Sequence[int]) -> Floats:
         """Evaluate the whole text at once."""
-        values: Floats = self._run(ids).logits[0].numpy()
+        more = {"decoder_input_ids": [self._start(), *ids[:-1]]} if self._pair else {}
+        values: Floats = self._run(ids, **more).logits[0].numpy()
         return values
+
+    def _start(self) -> int:
+        """Return the token that begins every answer.
+
+        Raises:
+            InvalidFile: (rule ``decoder-start``) when nothing tells it.
+        """
+        found = self._network.generation_config.decoder_start_token_id
+        if not isinstance(found, int):
+            raise InvalidFile(
+                "does not say which token begins an answer", rule="decoder-start", path=self._path
+            )
+        return found
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """Return the likeliest tokens, up to one that ends a text."""
@@ -234,28 +279,43 @@ class TransformersRunner(TokenizedRunner):
         generation: Any = Typed
         inputs = torch.tensor([list(ids)])
         ends = self._network.generation_config.eos_token_id
-        plain = generation(max_new_tokens=count, do_sample=False, eos_token_id=ends, pad_token_id=0)
-        with quiet(), blaming(Transformers.name, self._path), torch.no_grad():
+        start = {"decoder_start_token_id": self._start()} if self._pair else {}
+        plain = generation(
+            max_new_tokens=count, do_sample=False, eos_token_id=ends, pad_token_id=0, **start
+        )
+        with quiet(), blaming(self.runtime, self._path), torch.no_grad():
             made = self._network.generate(
                 inputs, attention_mask=torch.ones_like(inputs), generation_config=plain
             )
-        added: list[int] = made[0, len(ids) :].tolist()
+        added: list[int] = made[0, 1 if self._pair else len(ids) :].tolist()
         return added
 
     def embed(self, ids: Sequence[int], pooling: str) -> Floats:
-        """Pool the last hidden states, or return a classifier's scores."""
-        outputs = self._run(ids)
-        if pooling == "rank":
-            scores: Floats = outputs.logits[0].numpy().astype(np.float64)
-            return scores
-        return pooled(outputs.last_hidden_state[0].numpy(), pooling)
+        """Pool the last hidden states, or return a classifier's scores.
 
-    def _run(self, ids: Sequence[int]) -> Any:
+        Raises:
+            Unsupported: (rule ``onnx-output``) for an export that gives others.
+        """
+        outputs = self._run(ids)
+        name = SCORES if pooling == "rank" else STATES
+        if name not in outputs:
+            raise Unsupported(
+                "gives no output that can be compared",
+                rule="onnx-output",
+                path=self._path,
+                got=", ".join(outputs),
+                expected=name,
+            )
+        values: Floats = outputs[name][0].numpy().astype(np.float64)
+        return values if pooling == "rank" else pooled(values, pooling)
+
+    def _run(self, ids: Sequence[int], **more: Sequence[int]) -> Any:
         import torch
 
         inputs = torch.tensor([list(ids)])
-        with quiet(), blaming(Transformers.name, self._path), torch.no_grad():
-            return self._network(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+        others = {name: torch.tensor([list(values)]) for name, values in more.items()}
+        with quiet(), blaming(self.runtime, self._path), torch.no_grad():
+            return self._network(input_ids=inputs, attention_mask=torch.ones_like(inputs), **others)
 
     def close(self) -> None:
         """Let go of the weights."""

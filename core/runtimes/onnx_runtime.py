@@ -3,6 +3,9 @@
 The names are those that the exporters of transformers and Optimum give:
 ``input_ids``, ``attention_mask``, ``token_type_ids``, ``position_ids``, ``past_key_values.*`` in;
 ``logits``, ``last_hidden_state``, ``sentence_embedding`` and others out.
+
+A directory with an ``export.json``, or a graph that is a part of one, runs as a model of
+transformers instead, with its cache: `weighbridge.pipelines.network`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.pipelines.manifest import Manifest, is_export, read_manifest
+from weighbridge.pipelines.network import network
 from weighbridge.pooling import MODULES
 from weighbridge.runtimes.base import (
     Facts,
@@ -23,6 +28,7 @@ from weighbridge.runtimes.base import (
 )
 from weighbridge.runtimes.hugging_face import (
     TOKENIZERS,
+    TransformersRunner,
     context_of,
     kind_of,
     pooling_of,
@@ -73,7 +79,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime on the processor."""
 
     name = "onnxruntime"
-    formats = frozenset({"onnx"})
+    formats = frozenset({"onnx", "onnx-directory"})
     packages = ("onnxruntime",)
 
     def facts(self, model: Model) -> Facts:
@@ -82,6 +88,9 @@ class OnnxRuntime(Runtime):
         Raises:
             Unsupported: (rule ``onnx-graph``) for a file without a graph, or with another one.
         """
+        manifest = manifest_of(model.path)
+        if manifest is not None:
+            return _exported_facts(manifest)
         outputs = model.graph.outputs if model.graph else ()
         if model.graph is None or IDS not in model.graph.inputs:
             raise Unsupported(
@@ -106,6 +115,11 @@ class OnnxRuntime(Runtime):
 
         del room
         assert model.path is not None
+        manifest = manifest_of(model.path)
+        if manifest is not None:
+            place = manifest.directory
+            tokenizer = tokenizer_at(place) if facts.tokenizes else None
+            return ExportedRunner(network(manifest), tokenizer, place)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         with blaming(self.name, model.path):
@@ -116,8 +130,40 @@ class OnnxRuntime(Runtime):
         return OnnxRunner(session, tokenizer, model.path)
 
 
+def manifest_of(path: Path | None) -> Manifest | None:
+    """Return what the exported directory says that a path is, or is a graph of."""
+    if path is None:
+        return None
+    place = path if path.is_dir() else path.parent
+    if not is_export(place):
+        return None
+    manifest = read_manifest(place)
+    files = {entry["file"] for entry in manifest.components.values()}
+    return manifest if path.is_dir() or path.name in files else None
+
+
+def _exported_facts(manifest: Manifest) -> Facts:
+    config = {**manifest.config, "architectures": [manifest.architecture]}
+    files = files_beside(manifest.directory)
+    return Facts(
+        kind_of(config, files, manifest.directory),
+        vocabulary=vocabulary_of(config),
+        context=context_of(config),
+        tokenizes=any(name in files for name in TOKENIZERS),
+        pooling=pooling_of(config, files),
+    )
+
+
+class ExportedRunner(TransformersRunner):
+    """A model of transformers whose forward pass is computed by ONNX Runtime."""
+
+    runtime = "ONNX Runtime"
+
+
 def directory_of(path: Path) -> Path:
     """Return the folder where a graph's config and tokenizer are."""
+    if path.is_dir():
+        return path
     return path.parent.parent if path.parent.name in FOLDERS else path.parent
 
 
@@ -126,7 +172,7 @@ def files_beside(path: Path | None) -> Mapping[str, bytes]:
     if path is None:
         return {}
     folder = directory_of(path)
-    configs = [f"{path.parent.name}/{path.name}" for path in folder.glob("*/config.json")]
+    configs = [f"{place.parent.name}/{place.name}" for place in folder.glob("*/config.json")]
     names = [name for name in (CONFIG, MODULES, *configs) if (folder / name).is_file()]
     tokenizers = {name: b"" for name in TOKENIZERS if (folder / name).is_file()}
     return {name: (folder / name).read_bytes() for name in names} | tokenizers

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from weighbridge.model import Model
+    from weighbridge.region import Shape
     from weighbridge.tensor import Lazy
 
 PRODUCER = "weighbridge"
@@ -178,11 +179,11 @@ def _graph(
     yield bytes_field(GraphProto.NAME, _encoded(PurePath(name).stem or PRODUCER))
     for key, tensor in model.tensors.items():
         if key in external:
-            where = _address(f"{name}.data", external[key])
-            yield bytes_field(GraphProto.INITIALIZER, _about(key, tensor, types[key]) + where)
+            body = initialiser(key, tensor.shape, types[key], f"{name}.data", external[key])
+            yield bytes_field(GraphProto.INITIALIZER, body)
         else:
             room = Hole(key, tensor.nbytes)
-            head = _about(key, tensor, types[key])
+            head = _about(key, tensor.shape, types[key])
             raw = bytes_head(TensorProto.RAW_DATA, room.length)
             yield from _nested(GraphProto.INITIALIZER, (head + raw, room))
     for key, tensor in model.tensors.items():
@@ -190,9 +191,18 @@ def _graph(
             yield bytes_field(GraphProto.OUTPUT, _value_info(key, tensor, types[key]))
 
 
-def _about(name: str, tensor: Lazy, dtype: DataType) -> bytes:
+def initialiser(name: str, shape: Shape, dtype: DataType, location: str, slot: Slot) -> bytes:
+    """Return an initialiser whose data are in another file.
+
+    Raises:
+        Unsupported: (rule ``utf-8``) for a name that is no text.
+    """
+    return _about(name, shape, dtype) + _address(location, slot)
+
+
+def _about(name: str, shape: Shape, dtype: DataType) -> bytes:
     """Return what an initialiser says before its data."""
-    dims = b"".join(number_field(TensorProto.DIMS, length) for length in tensor.shape)
+    dims = b"".join(number_field(TensorProto.DIMS, length) for length in shape)
     number = number_field(TensorProto.DATA_TYPE, dtype.number)
     return dims + number + bytes_field(TensorProto.NAME, _encoded(name))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from weighbridge import metadata
@@ -10,13 +12,20 @@ from weighbridge.file import File
 from weighbridge.formats.onnx import props
 from weighbridge.formats.onnx.external import ExternalFiles
 from weighbridge.formats.onnx.schema import GraphProto, ModelProto, ValueInfo
+from weighbridge.formats.onnx.structure import read_structure
 from weighbridge.formats.onnx.tensors import Source
 from weighbridge.formats.onnx.walk import Walk
-from weighbridge.model import HUGGING_FACE, Graph, Model
+from weighbridge.graph import Graph, Program
+from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.protobuf import Message, signed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from weighbridge.metadata import Value
+
+GRAPH = "onnx"
+"""The dialect of a model whose tensors have the names that a graph gives them."""
 
 
 def read_model(path: Path) -> Model:
@@ -55,10 +64,12 @@ def _model(message: Message, source: Source) -> Model:
         found[f"onnx.{name}"] = metadata.string(text)
     found |= walk.metadata
     props.read_props(message, found)
+    if summary:
+        summary = replace(summary, programs=(_program(graph, walk, path, found),))
     plain, config, files = props.split(found, path)
     return Model(
         format="onnx",
-        dialect=HUGGING_FACE,
+        dialect=GRAPH if summary else HUGGING_FACE,
         tensors=walk.tensors,
         metadata=plain,
         config=config,
@@ -67,6 +78,13 @@ def _model(message: Message, source: Source) -> Model:
         path=path,
         resources=(source.file, *source.external.files.values()),
     )
+
+
+def _program(graph: Message, walk: Walk, path: Path, found: dict[str, Value]) -> Program:
+    """Return the graph that can be walked; what is said of it alone is taken out of `found`."""
+    own = {key: str(found.pop(key).plain()) for key in props.OF_GRAPH & found.keys()}
+    tensors = {name: name for name in walk.tensors}
+    return Program(path.stem, tensors, own, partial(read_structure, graph))
 
 
 def _summary(graph: Message, walk: Walk) -> Graph | None:

@@ -29,6 +29,9 @@ FACTS = frozenset({
 })  # fmt: skip
 """The keys under which `Model.metadata` has what an ONNX file says of itself."""
 
+OF_GRAPH = frozenset({"weighbridge.tensors"})
+"""The keys of what a file says of its graph's values: it means nothing without that graph."""
+
 OPSET = "onnx.opset."
 """Begins the key of an operator set's version; its domain follows."""
 

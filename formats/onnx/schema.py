@@ -57,7 +57,9 @@ class GraphProto:
     INITIALIZER: Final = 5
     INPUT: Final = 11
     OUTPUT: Final = 12
+    VALUE_INFO: Final = 13
     SPARSE_INITIALIZER: Final = 15
+    METADATA_PROPS: Final = 16
     SINGLES: ClassVar[Mapping[int, Spec]] = {
         2: Spec("graph_name", BYTES),
         10: Spec("graph_doc_string", BYTES),
@@ -70,6 +72,7 @@ class ValueInfo:
 
     NAME: Final = 1
     TYPE: Final = 2
+    METADATA_PROPS: Final = 4
     SINGLES: ClassVar[Mapping[int, Spec]] = {1: Spec("name", BYTES)}
 
 
@@ -86,9 +89,12 @@ class TypeProto:
 class NodeProto:
     """An operator at its place in a graph."""
 
+    INPUT: Final = 1
     OUTPUT: Final = 2
     ATTRIBUTE: Final = 5
+    METADATA_PROPS: Final = 9
     SINGLES: ClassVar[Mapping[int, Spec]] = {4: Spec("op_type", BYTES), 7: Spec("domain", BYTES)}
+    NAMES: ClassVar[Mapping[int, Spec]] = {3: Spec("name", BYTES), **SINGLES}
 
 
 class AttributeProto:
@@ -146,6 +152,7 @@ class TensorProto:
     DATA_TYPE: Final = 2
     STRING_DATA: Final = 6
     NAME: Final = 8
+    NAMES: ClassVar[Mapping[int, Spec]] = {8: Spec("name", BYTES)}
     RAW_DATA: Final = 9
     EXTERNAL_DATA: Final = 13
     DATA_LOCATION: Final = 14

@@ -43,7 +43,7 @@ from weighbridge.protobuf import FIXED32, VARINT, Field, Message, signed
 from weighbridge.tensor import Extent, Part, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -84,8 +84,7 @@ class Walk:
             InvalidFile: (rules ``empty-name``, ``duplicate-name``) for an initialiser that nothing
                 can refer to; (rule ``depth``).
         """
-        if depth > MAX_DEPTH:
-            graph.fail("graphs are inside each other too deeply", "depth", graph.start, got=depth)
+        check_depth(graph, depth)
         names: set[str] = set()
         for found in self._plain.initialisers(graph, scope):
             if isinstance(found, Tensor):
@@ -117,7 +116,7 @@ class Walk:
             function = model.message(field)
             labels = function.texts(FunctionProto.SINGLES)
             parts = ("function", *(labels.get(key, "") for key in ("domain", "name", "overload")))
-            scope = _prefix(function, *filter(None, parts))
+            scope = scope_of(function, *filter(None, parts))
             self._nodes(function, FunctionProto.NODE, scope, 0)
         for index, field in enumerate(model.each(ModelProto.TRAINING_INFO)):
             training = model.message(field)
@@ -130,11 +129,9 @@ class Walk:
 
     def _node(self, node: Message, scope: str, index: int, depth: int) -> None:
         kind = node.texts(NodeProto.SINGLES)
-        domain = "" if kind.get("domain") == "ai.onnx" else kind.get("domain", "")
-        operator = kind.get("op_type", "")
+        domain, operator = domain_of(kind), kind.get("op_type", "")
         self.nodes[f"{domain}.{operator}" if domain else operator] += 1
-        output = next(node.each(NodeProto.OUTPUT), None)
-        label = scope + ((node.text(output) if output else "") or f"#{index}")
+        label = label_of(node, scope, index)
         constant = operator == "Constant" and not domain
         for field in node.each(NodeProto.ATTRIBUTE):
             self._attribute(node.message(field), label, depth, constant=constant)
@@ -148,7 +145,7 @@ class Walk:
         if "sparse_tensor" in fields:
             self._sparse_attribute(attribute.message(fields["sparse_tensor"]), name)
         if "g" in fields:
-            scope = _prefix(attribute, label, own)
+            scope = scope_of(attribute, label, own)
             self.graph(attribute.message(fields["g"]), scope, depth + 1)
         if constant:
             self._constant(attribute, fields, own, name)
@@ -157,7 +154,7 @@ class Walk:
     def _lists(self, attribute: Message, label: str, own: str, depth: int) -> None:
         seen: Counter[int] = Counter()
         for field in attribute.of(AttributeProto.LISTS):
-            each = f"{_prefix(attribute, label, own)}{seen[field.number]}"
+            each = f"{scope_of(attribute, label, own)}{seen[field.number]}"
             seen[field.number] += 1
             item = attribute.message(field)
             if field.number == AttributeProto.TENSORS:
@@ -230,7 +227,29 @@ class Walk:
         return free
 
 
-def _prefix(message: Message, *labels: str) -> str:
+def check_depth(graph: Message, depth: int) -> None:
+    """Refuse a graph that is inside too many others.
+
+    Raises:
+        InvalidFile: (rule ``depth``).
+    """
+    if depth > MAX_DEPTH:
+        graph.fail("graphs are inside each other too deeply", "depth", graph.start, got=depth)
+
+
+def domain_of(names: Mapping[str, str]) -> str:
+    """Return the domain of a node's operator, empty for ONNX's own."""
+    domain = names.get("domain", "")
+    return "" if domain == "ai.onnx" else domain
+
+
+def label_of(node: Message, scope: str, index: int) -> str:
+    """Return what a node is called after: its first output, or its place where that has no name."""
+    output = next(node.each(NodeProto.OUTPUT), None)
+    return scope + ((node.text(output) if output else "") or f"#{index}")
+
+
+def scope_of(message: Message, *labels: str) -> str:
     """Return what comes before the names of the tensors in a scope.
 
     Raises:

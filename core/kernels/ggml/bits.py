@@ -83,6 +83,18 @@ def singles(scale: NDArray[Any], axes: int = 1) -> Singles:
     return scale.astype(np.float32).reshape(*scale.shape, *(1,) * axes)
 
 
+def by_groups(values: Singles, scales: Singles) -> Singles:
+    """Multiply equal runs of each row of `values`, in place, by the row's scales.
+
+    Example:
+        >>> by_groups(np.float32([[1, 2, 3, 4]]), np.float32([[2, 10]])).tolist()
+        [[2.0, 4.0, 30.0, 40.0]]
+    """
+    groups = values.reshape(*scales.shape, values.shape[1] // scales.shape[1])
+    groups *= scales[:, :, None]
+    return groups.reshape(values.shape)
+
+
 def look_up(table: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
     """Return the rows of `table` at `index`, of which none is out of range."""
     # "wrap" spares NumPy the check.

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weighbridge.kernels.codec import Blocks, Codec, Values
-from weighbridge.kernels.ggml.bits import Bytes, Singles, look_up, planes, sequence, singles
+from weighbridge.kernels.ggml.bits import (
+    Bytes,
+    Singles,
+    by_groups,
+    look_up,
+    planes,
+    sequence,
+    singles,
+)
 from weighbridge.kernels.ggml.iblocks import (
     IQ1_M,
     IQ1_S,
@@ -54,6 +62,21 @@ _SHIFT = np.float32(0.125)
 """How far the IQ1 types shift a group of values up or down (``IQ1S_DELTA``)."""
 
 
+def iq1_s_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ1_S but for their scales."""
+    words = blocks["qh"]
+    index = blocks["qs"] | _fields(words, 3, 4).reshape(-1, 32) << 8
+    values = _points("iq1", index).reshape(-1, 8, 32)
+    values += np.where(words & 0x8000, -_SHIFT, _SHIFT)[:, :, None]
+    return values.reshape(-1, 256)
+
+
+def iq1_s_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ1_S."""
+    scales = ((blocks["qh"] >> 12 & 7) * 2 + 1).astype(np.float32)
+    return scales * singles(blocks["d"])
+
+
 @np.errstate(all="ignore")
 def decode_iq1_s(blocks: Blocks) -> Values:
     """Return ``d * (2 * scale + 1) * (grid + shift)``, the shift 1/8 or -1/8.
@@ -67,13 +90,24 @@ def decode_iq1_s(blocks: Blocks) -> Values:
         >>> decode_iq1_s(block)[0, [0, 32]].tolist()
         [-3.375, -0.875]
     """
-    words = blocks["qh"]
-    index = blocks["qs"] | _fields(words, 3, 4).reshape(-1, 32) << 8
-    values = _points("iq1", index).reshape(-1, 8, 32)
-    values += np.where(words & 0x8000, -_SHIFT, _SHIFT)[:, :, None]
-    scales = ((words >> 12 & 7) * 2 + 1).astype(np.float32)
-    values *= (scales * singles(blocks["d"]))[:, :, None]
+    return by_groups(iq1_s_points(blocks), iq1_s_scales(blocks))
+
+
+def iq1_m_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ1_M but for their scales."""
+    halves = sequence(blocks["qh"], 4)
+    index = blocks["qs"] | (halves & 7).astype(np.uint16) << 8
+    values = _points("iq1", index)
+    values += np.where(halves & 8, -_SHIFT, _SHIFT)[:, :, None]
     return values.reshape(-1, 256)
+
+
+def iq1_m_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ1_M."""
+    words = blocks["scales"]
+    d = np.bitwise_or.reduce((words & 0xF000) >> np.array([12, 8, 4, 0], np.uint16), axis=1)
+    scales = (_fields(words, 3, 4) * 2 + 1).astype(np.float32).reshape(-1, 16)
+    return scales * singles(d.view(np.float16))
 
 
 @np.errstate(all="ignore")
@@ -89,16 +123,20 @@ def decode_iq1_m(blocks: Blocks) -> Values:
         >>> decode_iq1_m(block)[0, [0, 8, 16]].tolist()
         [-3.375, -2.625, -0.875]
     """
-    words = blocks["scales"]
-    d = np.bitwise_or.reduce((words & 0xF000) >> np.array([12, 8, 4, 0], np.uint16), axis=1)
-    halves = sequence(blocks["qh"], 4)
-    index = blocks["qs"] | (halves & 7).astype(np.uint16) << 8
-    values = _points("iq1", index)
-    values += np.where(halves & 8, -_SHIFT, _SHIFT)[:, :, None]
-    scales = (_fields(words, 3, 4) * 2 + 1).astype(np.float32).reshape(-1, 16)
-    values = values.reshape(-1, 16, 16)
-    values *= (scales * singles(d.view(np.float16)))[:, :, None]
+    return by_groups(iq1_m_points(blocks), iq1_m_scales(blocks))
+
+
+def iq2_xxs_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ2_XXS but for their scales."""
+    index = np.ascontiguousarray(blocks["qs"][..., 0]).view(np.uint8)
+    values = _points("iq2_xxs", index)
+    values *= look_up(_even_signs(), _fields(blocks["qs"][..., 1], 7, 4).reshape(-1, 32))
     return values.reshape(-1, 256)
+
+
+def iq2_xxs_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ2_XXS."""
+    return _quarters(blocks["qs"][..., 1] >> 28, blocks["d"])
 
 
 @np.errstate(all="ignore")
@@ -113,11 +151,20 @@ def decode_iq2_xxs(blocks: Blocks) -> Values:
         >>> decode_iq2_xxs(block)[0, [0, 1, 7, 32]].tolist()
         [-16.125, 3.0, -3.0, 1.0]
     """
-    index = np.ascontiguousarray(blocks["qs"][..., 0]).view(np.uint8)
-    words = blocks["qs"][..., 1]
-    values = _points("iq2_xxs", index)
-    values *= look_up(_even_signs(), _fields(words, 7, 4).reshape(-1, 32))
-    return _in_quarters(values, words >> 28, blocks["d"])
+    return by_groups(iq2_xxs_points(blocks), iq2_xxs_scales(blocks))
+
+
+def iq2_xs_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ2_XS but for their scales."""
+    words = blocks["qs"]
+    values = _points("iq2_xs", words & 511)
+    values *= look_up(_even_signs(), words >> 9)
+    return values.reshape(-1, 256)
+
+
+def iq2_xs_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ2_XS."""
+    return _quarters(sequence(blocks["scales"], 4), blocks["d"])
 
 
 @np.errstate(all="ignore")
@@ -132,10 +179,20 @@ def decode_iq2_xs(blocks: Blocks) -> Values:
         >>> decode_iq2_xs(block)[0, [0, 1, 7, 16]].tolist()
         [-16.125, 3.0, -3.0, 1.0]
     """
-    words = blocks["qs"]
-    values = _points("iq2_xs", words & 511)
-    values *= look_up(_even_signs(), words >> 9)
-    return _in_quarters(values, sequence(blocks["scales"], 4), blocks["d"])
+    return by_groups(iq2_xs_points(blocks), iq2_xs_scales(blocks))
+
+
+def iq2_s_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ2_S but for their scales."""
+    index = blocks["qs"] | sequence(blocks["qh"], 2).astype(np.uint16) << 8
+    values = _points("iq2_s", index)
+    values *= look_up(_signs(), blocks["signs"])
+    return values.reshape(-1, 256)
+
+
+def iq2_s_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ2_S."""
+    return _quarters(sequence(blocks["scales"], 4), blocks["d"])
 
 
 @np.errstate(all="ignore")
@@ -150,10 +207,20 @@ def decode_iq2_s(blocks: Blocks) -> Values:
         >>> decode_iq2_s(block)[0, [0, 1, 16]].tolist()
         [-16.125, 3.0, 1.0]
     """
-    index = blocks["qs"] | sequence(blocks["qh"], 2).astype(np.uint16) << 8
-    values = _points("iq2_s", index)
-    values *= look_up(_signs(), blocks["signs"])
-    return _in_quarters(values, sequence(blocks["scales"], 4), blocks["d"])
+    return by_groups(iq2_s_points(blocks), iq2_s_scales(blocks))
+
+
+def iq3_xxs_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ3_XXS but for their scales."""
+    values = _points("iq3_xxs", blocks["qs"]).reshape(-1, 32, 8)
+    values *= look_up(_even_signs(), _fields(blocks["signs"], 7, 4).reshape(-1, 32))
+    return values.reshape(-1, 256)
+
+
+def iq3_xxs_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ3_XXS."""
+    scales = (blocks["signs"] >> 28).astype(np.float32) + np.float32(0.5)
+    return singles(blocks["d"]) * scales * np.float32(0.5)
 
 
 @np.errstate(all="ignore")
@@ -168,13 +235,21 @@ def decode_iq3_xxs(blocks: Blocks) -> Values:
         >>> decode_iq3_xxs(block)[0, [0, 1, 7, 32]].tolist()
         [-15.0, 3.0, -3.0, 1.0]
     """
-    words = blocks["signs"]
-    values = _points("iq3_xxs", blocks["qs"]).reshape(-1, 32, 8)
-    values *= look_up(_even_signs(), _fields(words, 7, 4).reshape(-1, 32))
-    scales = (words >> 28).astype(np.float32) + np.float32(0.5)
-    values = values.reshape(-1, 8, 32)
-    values *= (singles(blocks["d"]) * scales * np.float32(0.5))[:, :, None]
+    return by_groups(iq3_xxs_points(blocks), iq3_xxs_scales(blocks))
+
+
+def iq3_s_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ3_S but for their scales."""
+    index = blocks["qs"] | sequence(blocks["qh"], 1).astype(np.uint16) << 8
+    values = _points("iq3_s", index).reshape(-1, 32, 8)
+    values *= look_up(_signs(), blocks["signs"])
     return values.reshape(-1, 256)
+
+
+def iq3_s_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ3_S."""
+    scales = (sequence(blocks["scales"], 4) * 2 + 1).astype(np.float32)
+    return singles(blocks["d"]) * scales
 
 
 @np.errstate(all="ignore")
@@ -189,13 +264,17 @@ def decode_iq3_s(blocks: Blocks) -> Values:
         >>> decode_iq3_s(block)[0, [0, 1, 32]].tolist()
         [-9.0, 3.0, 1.0]
     """
-    index = blocks["qs"] | sequence(blocks["qh"], 1).astype(np.uint16) << 8
-    values = _points("iq3_s", index).reshape(-1, 32, 8)
-    values *= look_up(_signs(), blocks["signs"])
-    scales = (sequence(blocks["scales"], 4) * 2 + 1).astype(np.float32)
-    values = values.reshape(-1, 8, 32)
-    values *= (singles(blocks["d"]) * scales)[:, :, None]
-    return values.reshape(-1, 256)
+    return by_groups(iq3_s_points(blocks), iq3_s_scales(blocks))
+
+
+def iq4_nl_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ4_NL but for their scales."""
+    return look_up(LEVELS, planes(blocks["qs"], 4)).reshape(-1, 32)
+
+
+def iq4_nl_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ4_NL."""
+    return singles(blocks["d"])
 
 
 @np.errstate(all="ignore")
@@ -207,9 +286,19 @@ def decode_iq4_nl(blocks: Blocks) -> Values:
         >>> decode_iq4_nl(block)[0, [0, 16, 1]].tolist()
         [-63.5, 56.5, 0.5]
     """
-    values = look_up(LEVELS, planes(blocks["qs"], 4)).reshape(-1, 32)
-    values *= singles(blocks["d"])
-    return values
+    return by_groups(iq4_nl_points(blocks), iq4_nl_scales(blocks))
+
+
+def iq4_xs_points(blocks: Blocks) -> Values:
+    """Return the numbers of IQ4_XS but for their scales."""
+    codes = planes(blocks["qs"].reshape(-1, 8, 16), 4)
+    return look_up(LEVELS, codes).reshape(-1, 256)
+
+
+def iq4_xs_scales(blocks: Blocks) -> Singles:
+    """Return the scales of IQ4_XS."""
+    joined = sequence(blocks["scales_l"], 4) | _fields(blocks["scales_h"], 2, 8) << 4
+    return singles(blocks["d"]) * (joined.astype(np.float32) - np.float32(32))
 
 
 @np.errstate(all="ignore")
@@ -222,12 +311,7 @@ def decode_iq4_xs(blocks: Blocks) -> Values:
         >>> decode_iq4_xs(block)[0, [0, 32]].tolist()
         [-127.0, 4064.0]
     """
-    joined = sequence(blocks["scales_l"], 4) | _fields(blocks["scales_h"], 2, 8) << 4
-    scales = joined.astype(np.float32) - np.float32(32)
-    codes = planes(blocks["qs"].reshape(-1, 8, 16), 4).reshape(-1, 8, 32)
-    values = look_up(LEVELS, codes)
-    values *= (singles(blocks["d"]) * scales)[:, :, None]
-    return values.reshape(-1, 256)
+    return by_groups(iq4_xs_points(blocks), iq4_xs_scales(blocks))
 
 
 def _points(name: str, index: NDArray[Any]) -> Values:
@@ -244,12 +328,9 @@ def _fields(words: NDArray[Any], bits: int, count: int) -> NDArray[Any]:
     return (words[..., None] >> shifts) & ((1 << bits) - 1)
 
 
-def _in_quarters(values: Values, scales: NDArray[Any], d: NDArray[Any]) -> Values:
-    """Multiply equal runs of `values` by ``d * (scale + 1/2) / 4``."""
-    factors = singles(d) * (scales.astype(np.float32) + np.float32(0.5)) * np.float32(0.25)
-    values = values.reshape(*factors.shape, 256 // factors.shape[1])
-    values *= factors[:, :, None]
-    return values.reshape(-1, 256)
+def _quarters(scales: NDArray[Any], d: NDArray[Any]) -> Singles:
+    """Return ``d * (scale + 1/2) / 4``."""
+    return singles(d) * (scales.astype(np.float32) + np.float32(0.5)) * np.float32(0.25)
 
 
 @functools.cache

@@ -8,7 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 from weighbridge.kernels.codec import Blocks, Codec, Values
-from weighbridge.kernels.ggml.bits import Bytes, plane_singles, planes, singles
+from weighbridge.kernels.ggml.bits import plane_singles, singles
+from weighbridge.kernels.ggml.codes import (
+    four_bit_minima,
+    four_bit_scales,
+    q3_k,
+    q3_k_scales,
+    q5_k,
+    q6_k,
+    q6_k_scales,
+    six_bit_minima,
+    six_bit_scales,
+)
 from weighbridge.kernels.ggml.kblocks import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K
 from weighbridge.kernels.ggml.kencoders import (
     encode_q2_k,
@@ -36,17 +47,15 @@ def decode_q2_k(blocks: Blocks) -> Values:
         >>> decode_q2_k(block)[0, :3].tolist()
         [0.0, -3.0, -3.0]
     """
-    scales = plane_singles(blocks["scales"], 4)
     values = plane_singles(blocks["qs"].reshape(-1, 2, 32), 2).reshape(-1, 16, 16)
-    return _affine(values, scales[:, 0], scales[:, 1], blocks)
+    return _affine(values, four_bit_scales(blocks), four_bit_minima(blocks))
 
 
 @np.errstate(all="ignore")
 def decode_q3_k(blocks: Blocks) -> Values:
     """Return ``d * (scale - 32) * (q - 4)``, for each 16 values a scale of 6 bits.
 
-    The third bit of each value is in ``hmask``. The low halves of the scales are in their first 8
-    bytes, the upper two bits in the other 4.
+    `codes` has where these bits are.
 
     Example:
         >>> block = np.zeros(1, Q3_K.dtype)
@@ -54,16 +63,9 @@ def decode_q3_k(blocks: Blocks) -> Values:
         >>> decode_q3_k(block)[0, :3].tolist()
         [-48.0, 16.0, 64.0]
     """
-    low = planes(blocks["scales"][:, :8], 4).reshape(-1, 16)
-    high = planes(blocks["scales"][:, 8:], 2).reshape(-1, 16)
-    scales = (low | high << 4).astype(np.float32)
-    scales -= 32
-    scales *= singles(blocks["d"])
-    codes = planes(blocks["qs"].reshape(-1, 2, 32), 2).reshape(-1, 256)
-    codes |= planes(blocks["hmask"], 1).reshape(-1, 256) << 2
-    values = codes.reshape(-1, 16, 16).astype(np.float32)
+    values = q3_k(blocks).reshape(-1, 16, 16).astype(np.float32)
     values -= 4
-    values *= scales[:, :, None]
+    values *= q3_k_scales(blocks)[:, :, None]
     return values.reshape(-1, 256)
 
 
@@ -78,9 +80,8 @@ def decode_q4_k(blocks: Blocks) -> Values:
         >>> decode_q4_k(block)[0, [0, 1, 32]].tolist()
         [19.5, -3.0, 0.0]
     """
-    scales, minima = _six_bits(blocks["scales"])
     values = plane_singles(blocks["qs"].reshape(-1, 4, 32), 4).reshape(-1, 8, 32)
-    return _affine(values, scales, minima, blocks)
+    return _affine(values, six_bit_scales(blocks), six_bit_minima(blocks))
 
 
 @np.errstate(all="ignore")
@@ -93,10 +94,8 @@ def decode_q5_k(blocks: Blocks) -> Values:
         >>> decode_q5_k(block)[0, :2].tolist()
         [31.0, 0.0]
     """
-    scales, minima = _six_bits(blocks["scales"])
-    codes = planes(blocks["qs"].reshape(-1, 4, 32), 4).reshape(-1, 256)
-    codes |= planes(blocks["qh"], 1).reshape(-1, 256) << 4
-    return _affine(codes.reshape(-1, 8, 32).astype(np.float32), scales, minima, blocks)
+    values = q5_k(blocks).reshape(-1, 8, 32).astype(np.float32)
+    return _affine(values, six_bit_scales(blocks), six_bit_minima(blocks))
 
 
 @np.errstate(all="ignore")
@@ -109,13 +108,9 @@ def decode_q6_k(blocks: Blocks) -> Values:
         >>> decode_q6_k(block)[0, :2].tolist()
         [-15.0, 32.0]
     """
-    codes = planes(blocks["ql"].reshape(-1, 2, 64), 4).reshape(-1, 256)
-    codes |= planes(blocks["qh"].reshape(-1, 2, 32), 2).reshape(-1, 256) << 4
-    scales = blocks["scales"].astype(np.float32)
-    scales *= singles(blocks["d"])
-    values = codes.reshape(-1, 16, 16).astype(np.float32)
+    values = q6_k(blocks).reshape(-1, 16, 16).astype(np.float32)
     values -= 32
-    values *= scales[:, :, None]
+    values *= q6_k_scales(blocks)[:, :, None]
     return values.reshape(-1, 256)
 
 
@@ -134,27 +129,10 @@ def decode_q8_k(blocks: Blocks) -> Values:
     return values
 
 
-def _affine(values: Values, scales: Values, minima: Values, blocks: Blocks) -> Values:
-    values *= (scales * singles(blocks["d"]))[:, :, None]
-    values -= (minima * singles(blocks["dmin"]))[:, :, None]
+def _affine(values: Values, scales: Values, minima: Values) -> Values:
+    values *= scales[:, :, None]
+    values -= minima[:, :, None]
     return values.reshape(-1, 256)
-
-
-def _six_bits(packed: Bytes) -> tuple[Values, Values]:
-    """Return the 8 scales and the 8 minima in 12 bytes.
-
-    Bytes 0 to 3 hold scales 0 to 3, bytes 4 to 7 minima 0 to 3, each in the low six bits. Bytes 8
-    to 11 hold the low halves of scales and minima 4 to 7, and the upper two bits of bytes 0 to 7
-    are the rest of these.
-    """
-    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    scales = np.empty((len(packed), 8), np.float32)
-    minima = np.empty_like(scales)
-    scales[:, :4] = first & 63
-    minima[:, :4] = second & 63
-    scales[:, 4:] = (third & 15) | (first >> 6) << 4
-    minima[:, 4:] = (third >> 4) | (second >> 6) << 4
-    return scales, minima
 
 
 CODECS = (

@@ -11,12 +11,11 @@ from weighbridge.kernels.ggml.bits import (
     inverse,
     pack_planes,
     plane_singles,
-    planes,
     rounded,
-    sequence,
     singles,
     to_codes,
 )
+from weighbridge.kernels.ggml.codes import five_bits
 from weighbridge.kernels.ggml.lblocks import Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1
 from weighbridge.kernels.ggml.lweighted import (
     encode_weighted_q4_0,
@@ -65,7 +64,7 @@ def decode_q5_0(blocks: Blocks) -> Values:
         >>> decode_q5_0(block)[0, [0, 1, 16]].tolist()
         [0.0, -8.0, -0.5]
     """
-    values = _five_bits(blocks)
+    values = five_bits(blocks).astype(np.float32)
     values -= 16
     values *= singles(blocks["d"])
     return values
@@ -80,7 +79,7 @@ def decode_q5_1(blocks: Blocks) -> Values:
         >>> decode_q5_1(block)[0, [0, 1, 16]].tolist()
         [7.0, -1.0, 6.5]
     """
-    values = _five_bits(blocks)
+    values = five_bits(blocks).astype(np.float32)
     values *= singles(blocks["d"])
     values += singles(blocks["m"])
     return values
@@ -174,12 +173,6 @@ def encode_q8_0(values: Values) -> Blocks:
 
 def _nibbles(blocks: Blocks) -> Values:
     return plane_singles(blocks["qs"], 4).reshape(-1, 32)
-
-
-def _five_bits(blocks: Blocks) -> Values:
-    codes = planes(blocks["qs"], 4).reshape(-1, 32)
-    codes |= sequence(blocks["qh"], 1) << 4
-    return codes.astype(np.float32)
 
 
 def _without_fifth_bit(codes: Bytes) -> tuple[Bytes, Bytes]:

@@ -12,7 +12,15 @@ import itertools
 import numpy as np
 
 from weighbridge.kernels.codec import Blocks, Codec, Values, refuse_not_finite
-from weighbridge.kernels.ggml.bits import Bytes, Singles, fill, look_up, pack_planes, planes
+from weighbridge.kernels.ggml.bits import (
+    Bytes,
+    Singles,
+    by_groups,
+    fill,
+    look_up,
+    pack_planes,
+    planes,
+)
 from weighbridge.kernels.ggml.mblocks import DOUBLED, MXFP4, NVFP4
 from weighbridge.kernels.ggml.mencoders import encode_nvfp4
 
@@ -26,9 +34,17 @@ def decode_mxfp4(blocks: Blocks) -> Values:
         >>> decode_mxfp4(block)[0, [0, 16]].tolist()
         [1.0, -12.0]
     """
-    values = look_up(DOUBLED, planes(blocks["qs"], 4)).reshape(-1, 32)
-    values *= look_up(halved_powers(), blocks["e"])[:, None]
-    return values
+    return by_groups(mxfp4_doubled(blocks), mxfp4_halved(blocks))
+
+
+def mxfp4_doubled(blocks: Blocks) -> Values:
+    """Return the doubled values of MXFP4's codes."""
+    return look_up(DOUBLED, planes(blocks["qs"], 4)).reshape(-1, 32)
+
+
+def mxfp4_halved(blocks: Blocks) -> Singles:
+    """Return MXFP4's scales, halved."""
+    return look_up(halved_powers(), blocks["e"])[:, None]
 
 
 @np.errstate(all="ignore")
@@ -43,10 +59,17 @@ def decode_nvfp4(blocks: Blocks) -> Values:
         >>> decode_nvfp4(block)[0, [0, 8]].tolist()
         [1.0, -12.0]
     """
-    codes = planes(blocks["qs"].reshape(-1, 4, 8), 4).reshape(-1, 4, 16)
-    values = look_up(DOUBLED, codes)
-    values *= look_up(halved_ue4m3(), blocks["d"])[:, :, None]
-    return values.reshape(-1, 64)
+    return by_groups(nvfp4_doubled(blocks), nvfp4_halved(blocks))
+
+
+def nvfp4_doubled(blocks: Blocks) -> Values:
+    """Return the doubled values of NVFP4's codes."""
+    return look_up(DOUBLED, planes(blocks["qs"].reshape(-1, 4, 8), 4)).reshape(-1, 64)
+
+
+def nvfp4_halved(blocks: Blocks) -> Singles:
+    """Return NVFP4's scales, halved."""
+    return look_up(halved_ue4m3(), blocks["d"])
 
 
 @np.errstate(all="ignore")

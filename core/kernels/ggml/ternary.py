@@ -39,8 +39,16 @@ def decode_tq1_0(blocks: Blocks) -> Values:
         >>> decode_tq1_0(block)[0, [0, 32, 64, 1]].tolist()
         [0.5, 0.0, 0.0, -0.5]
     """
+    values = ternary_digits(blocks).astype(np.float32)
+    values -= 1
+    values *= singles(blocks["d"])
+    return values
+
+
+def ternary_digits(blocks: Blocks) -> Bytes:
+    """Return the digits of TQ1_0."""
     packed = np.concatenate((blocks["qs"], blocks["qh"]), axis=1)
-    values = np.empty((len(blocks), 256), np.float32)
+    values = np.empty((len(blocks), 256), np.uint8)
     at = 0
     for start, end, digits in _RUNS:
         fraction = packed[:, start:end].astype(np.uint16)
@@ -49,8 +57,6 @@ def decode_tq1_0(blocks: Blocks) -> Values:
             values[:, at : at + end - start] = fraction >> 8
             fraction &= 255
             at += end - start
-    values -= 1
-    values *= singles(blocks["d"])
     return values
 
 
