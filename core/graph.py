@@ -11,6 +11,19 @@ if TYPE_CHECKING:
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
+MANIFEST = "export.json"
+"""The file that names the components of a directory of graphs, as transformers' exporters call it.
+"""
+
+OURS = "weighbridge"
+"""The key of the manifest under which an export of ours says more, such as its task."""
+
+PROPERTY = "weighbridge.tensors"
+"""The property in which a graph of ours says of each initialiser what it is made of."""
+
+PARTS_OF = "parts of"
+"""Begins what that property says of a part of a weight that is stored quantised."""
+
 
 @dataclass(frozen=True)
 class Node:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.errors import InvalidFile, InvalidInput, NotFound, Unsupported
 from weighbridge.file import File
+from weighbridge.graph import MANIFEST
 from weighbridge.sidefiles import CONFIG, parse_json
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ WEIGHT_SUFFIXES = (
 """What the names of weight files of any framework end with, in lower case."""
 
 ONNX = ".onnx"
-MANIFEST = "export.json"
-"""The file that names the components of a directory of ONNX files."""
 
 ONNX_FOLDER = "onnx"
 """The sub-directory in which checkpoints on the hub have their ONNX files."""

@@ -22,7 +22,7 @@ from weighbridge.errors import InvalidFile, NotFound, Unsupported
 from weighbridge.format import Format
 from weighbridge.formats import directory
 from weighbridge.formats.onnx.components import lay_out_components
-from weighbridge.graph import Graph
+from weighbridge.graph import MANIFEST, Graph
 from weighbridge.model import Model
 from weighbridge.tensor import Extent, Tensor
 
@@ -108,8 +108,8 @@ def components(path: Path) -> dict[str, str]:
         NotFound: (rules ``no-weights``, ``not-found``).
         InvalidFile: (rules ``json``, ``manifest``).
     """
-    if (path / directory.MANIFEST).is_file():
-        return _named(path, directory.read_json(path / directory.MANIFEST))
+    if (path / MANIFEST).is_file():
+        return _named(path, directory.read_json(path / MANIFEST))
     found = directory.onnx_files(path)
     if not found:
         raise NotFound("has no ONNX files", rule="no-weights", path=path)
@@ -122,7 +122,7 @@ def _named(path: Path, manifest: Config) -> dict[str, str]:
     files = {name: e.get("file") if isinstance(e, dict) else None for name, e in files.items()}
     if not files or not all(isinstance(file, str) for file in files.values()):
         raise InvalidFile(
-            "names no ONNX files as components", rule="manifest", path=path / directory.MANIFEST
+            "names no ONNX files as components", rule="manifest", path=path / MANIFEST
         )
     present = directory.names_in(path)
     for file in files.values():
@@ -130,7 +130,7 @@ def _named(path: Path, manifest: Config) -> dict[str, str]:
             raise NotFound(
                 f"names a component that is not beside it: {file}",
                 rule="not-found",
-                path=path / directory.MANIFEST,
+                path=path / MANIFEST,
             )
     return files
 

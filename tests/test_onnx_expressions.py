@@ -12,7 +12,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from support.exported import named
 
 import weighbridge as wb
-from weighbridge.converters.onnx.expressions import DEEPEST, PROPERTY
+from weighbridge.converters.onnx.expressions import DEEPEST
+from weighbridge.graph import PROPERTY
 
 if TYPE_CHECKING:
     from pathlib import Path

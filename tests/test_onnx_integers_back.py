@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.exported import named
 
 import weighbridge as wb
-from weighbridge.converters.onnx.expressions import PROPERTY
+from weighbridge.graph import PROPERTY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from weighbridge.canonical import TORCH_NAMES
 from weighbridge.converters.graphs import linking, seams
 from weighbridge.converters.graphs.folding import Style, Turn
-from weighbridge.converters.graphs.writer import MANIFEST, Writer
+from weighbridge.converters.graphs.writer import Writer
 from weighbridge.encoding import Blocked, Scaled, dense
 from weighbridge.errors import InvalidInput, Unsupported
+from weighbridge.graph import MANIFEST
 
 if TYPE_CHECKING:
     from weighbridge.converters.graphs.quantized import Choice

@@ -8,6 +8,7 @@ from weighbridge.converters.graphs import linking
 from weighbridge.converters.graphs.quantized import InBlocks, quantize
 from weighbridge.converters.graphs.tracing import serialised, traced
 from weighbridge.encoding import DENSE
+from weighbridge.graph import OURS, PARTS_OF, PROPERTY
 from weighbridge.model import Component, Reading
 from weighbridge.recode import recode
 from weighbridge.sidefiles import dump_json
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
     from weighbridge.report import Report
     from weighbridge.tensor import Lazy
 
-MANIFEST = "export.json"
-"""What transformers' exporters call the file that lists the components."""
-
 SCHEMA = 1
 """The version of its form that is written."""
-
-TENSORS = "weighbridge.tensors"
-"""The property of a graph that says of each initialiser what it is made of."""
 
 
 class Writer:
@@ -88,7 +83,7 @@ class Writer:
         file = f"{stage.name}.onnx"
         self._entries[stage.name] = {"file": file, "metadata": dict(graph.metadata)}
         self.versions = _versions(program)
-        return Component(stage.name, serialised(program, weights, {TENSORS: said}), readings)
+        return Component(stage.name, serialised(program, weights, {PROPERTY: said}), readings)
 
     def manifest(self, task: str) -> bytes:
         """Return the file that lists the components, as `transformers` reads it."""
@@ -97,7 +92,7 @@ class Writer:
                 "schema_version": SCHEMA,
                 "export_format": "onnx",
                 "components": self._entries,
-                "weighbridge": {"task": task},
+                OURS: {"task": task},
             }
         )
 
@@ -137,7 +132,7 @@ def _said(name: str, weights: Mapping[str, Named | Made]) -> object:
         return weights[name].to_json()
     whole = max((each for each in weights if name.startswith(f"{each}.")), key=len, default="")
     named = weights[whole].leaves() if whole else ()
-    return {"parts of": " and ".join(named)}
+    return {PARTS_OF: " and ".join(named)}
 
 
 def _typed(program: onnx_ir.Model, name: str, tensor: Lazy) -> Lazy:

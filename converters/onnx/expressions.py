@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, NoReturn
 from weighbridge.converters.onnx.claims import Claim, Findings, Scene
 from weighbridge.converters.onnx.splits import MOST_PARTS, split_after
 from weighbridge.errors import Error, InvalidFile
+from weighbridge.graph import PARTS_OF, PROPERTY
 from weighbridge.ops import Split, Transpose, Unstack, apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from weighbridge.tensor import Lazy
-
-PROPERTY = "weighbridge.tensors"
-PARTS_OF = "parts of"
 
 DEEPEST = 16
 """The most expressions that may be inside each other; ours are three at most."""

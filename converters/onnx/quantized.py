@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.converters.onnx.claims import Claim
-from weighbridge.converters.onnx.expressions import PROPERTY, quantised_names
+from weighbridge.converters.onnx.expressions import quantised_names
 from weighbridge.converters.onnx.torch_script import linear_modules
 from weighbridge.encoding import DATA, DENSE, is_float
 from weighbridge.errors import Error
+from weighbridge.graph import PROPERTY
 from weighbridge.ops import Split, apply
 from weighbridge.packed import Words, reshaped
 from weighbridge.parted import parted

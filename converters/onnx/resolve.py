@@ -15,6 +15,7 @@ from weighbridge.converters.onnx.expected import expected_names
 from weighbridge.converters.onnx.halves import whole_names
 from weighbridge.converters.onnx.ties import untied
 from weighbridge.errors import InvalidFile, InvalidInput
+from weighbridge.graph import PROPERTY
 from weighbridge.text import counted
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _findings(
 ) -> Findings:
     tensors = {name: model.tensors[key] for name, key in program.tensors.items()}
     scene = Scene(program, tensors, required, expected)
-    if expressions.PROPERTY in program.properties:
+    if PROPERTY in program.properties:
         found = expressions.findings(scene)
     else:
         found = torch_export.findings(scene) or torch_script.findings(scene)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from weighbridge.api import open as open_model
 from weighbridge.errors import InvalidFile, NotFound, Unsupported
-from weighbridge.pipelines.manifest import MANIFEST
+from weighbridge.graph import MANIFEST
 from weighbridge.pipelines.side_parts import parts_of
 from weighbridge.pipelines.tasks import (
     check_head,

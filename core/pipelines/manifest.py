@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import InvalidFile, NotFound, Unsupported
+from weighbridge.graph import MANIFEST, OURS
 from weighbridge.pipelines.structures import check_structures
 from weighbridge.sidefiles import CONFIG, parse_json
 from weighbridge.tensor_names import model_class
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from weighbridge.model import Config
-
-MANIFEST = "export.json"
-
-OURS = "weighbridge"
-"""The key under which an export of ours says more."""
 
 ONNX = "onnx"
 

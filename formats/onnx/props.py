@@ -14,6 +14,7 @@ from weighbridge import metadata, sidefiles
 from weighbridge.errors import InvalidFile, Unsupported
 from weighbridge.formats.onnx.entries import key_value
 from weighbridge.formats.onnx.schema import ModelProto, OperatorSetId
+from weighbridge.graph import PROPERTY
 from weighbridge.protobuf import Message, signed
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ FACTS = frozenset({
 })  # fmt: skip
 """The keys under which `Model.metadata` has what an ONNX file says of itself."""
 
-OF_GRAPH = frozenset({"weighbridge.tensors"})
+OF_GRAPH = frozenset({PROPERTY})
 """The keys of what a file says of its graph's values: it means nothing without that graph."""
 
 OPSET = "onnx.opset."
