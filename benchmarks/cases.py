@@ -292,6 +292,7 @@ FROM_CHECKPOINT = Call(
     "AutoModelForCausalLM.from_pretrained(dir), of the same in safetensors",
     TRANSFORMERS,
     "smollm2-checkpoint",
+    role=Role.FLOOR,
     prepare=transformers_py.directory,
     options={"dtype": "float32"},
 )

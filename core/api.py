@@ -9,7 +9,7 @@ import numpy as np
 
 from weighbridge import registry
 from weighbridge.canonical import canonical
-from weighbridge.errors import InvalidFile, InvalidInput, InvalidPlan, NotFound
+from weighbridge.errors import InvalidFile, InvalidInput, InvalidPlan
 from weighbridge.file import File
 from weighbridge.layout import LayoutOptions
 from weighbridge.metadata import string
@@ -46,8 +46,6 @@ def sniff(path: AnyPath) -> Format:
         InvalidFile: (rule ``unknown-format``) when no format knows it.
     """
     place = Path(path)
-    if not place.exists():
-        raise NotFound("there is no such file or directory", rule="not-found", path=place)
     head = b"" if place.is_dir() else _head(File(place))
     # The format that the suffix names comes first: the others need not be imported then.
     for name in sorted(registry.found("formats"), key=lambda name: place.suffix != f".{name}"):

@@ -78,7 +78,7 @@ class Message:
         [(1, 150), (2, 0)]
     """
 
-    __slots__ = ("_kept", "buffer", "end", "path", "start")
+    __slots__ = ("_kept", "_runs", "buffer", "end", "path", "start")
 
     def __init__(
         self, buffer: memoryview, path: Path | str, start: int = 0, end: int | None = None
@@ -89,6 +89,7 @@ class Message:
         self.start = start
         self.end = len(buffer) if end is None else end
         self._kept: list[Field] | None = None
+        self._runs: list[Field] | None = None
 
     def __iter__(self) -> Iterator[Field]:
         """Yield the fields in the order of the file; see `fields`."""
@@ -96,16 +97,41 @@ class Message:
 
     def of(self, numbers: Container[int]) -> Iterator[Field]:
         """Yield the fields of some numbers in the order of the file; see `fields`."""
+        if self._runs is not None:
+            return self._of_runs(numbers)
         if self._kept is None:
             self._kept = list(islice(self.fields(), FEW + 1))
         if len(self._kept) > FEW:
             return self.fields(numbers)
         return (field for field in self._kept if field.number in numbers)
 
-    def hold(self, fields: list[Field]) -> None:
-        """Take the fields that `of` shall look through, if they are few."""
-        if len(fields) <= FEW:
-            self._kept = fields
+    def _of_runs(self, numbers: Container[int]) -> Iterator[Field]:
+        for run in self._runs or ():
+            if run.number in numbers:
+                yield from Message(self.buffer, self.path, run.tag, run.end).fields()
+
+    def hold(self, runs: list[Field]) -> None:
+        """Take the runs that `of` shall look through, if they are few; see `run`."""
+        if len(runs) <= FEW:
+            self._runs = runs
+
+    def run(self, first: Field) -> Field:
+        """Return a field as one with those of its kind that follow it: `end` is that of the last.
+
+        To step over a field like the first takes a quarter of the time of `fields`. Fields of 16
+        KiB or more, and whatever is malformed, end a run.
+        """
+        buffer, at, tag = self.buffer, first.end, first.number << 3 | BYTES
+        if first.wire != BYTES or tag >= 0x80:
+            return first
+        while at + 3 < self.end and buffer[at] == tag:
+            length, start = buffer[at + 1], at + 2
+            if length >= 0x80:
+                length, start = length & 0x7F | buffer[at + 2] << 7, at + 3
+            if length >= 1 << 14 or start + length > self.end:
+                break
+            at = start + length
+        return first._replace(end=at)
 
     def fields(self, only: Container[int] = ALL, *, cut: bool = False) -> Iterator[Field]:
         """Yield the fields in the order of the file.
@@ -124,23 +150,21 @@ class Message:
         while at < end:
             first = at
             tag = buffer[at]
-            if tag < 0x80:
+            if 1 << 3 <= tag < 0x80:
                 at += 1
             else:
-                tag, at = self._varint(at)
+                tag, at = self._tag(at)
             number, wire = tag >> 3, tag & 7
-            if not number or tag > MAX_TAG:
-                self.fail("a field's number is out of range", "field-tag", first, got=number)
             value, start = 0, at
-            if wire == VARINT:
-                value, at = self._varint(at)
-            elif wire == BYTES:
+            if wire == BYTES:
                 length = buffer[at] if at < end else 0x80
                 if length < 0x80:
                     start = at + 1
                 else:
                     length, start = self._varint(at)
                 at = start + length
+            elif wire == VARINT:
+                value, at = self._varint(at)
             elif wire in WIDTHS:
                 at += WIDTHS[wire]
             else:
@@ -151,6 +175,13 @@ class Message:
                 at = end
             if number in only:
                 yield made(Field, (number, wire, value, first, start, at))
+
+    def _tag(self, at: int) -> tuple[int, int]:
+        """Return the tag at `at`, which has several bytes or is none, and where it ends."""
+        tag, end = self._varint(at)
+        if not 1 << 3 <= tag <= MAX_TAG:
+            self.fail("a field's number is out of range", "field-tag", at, got=tag >> 3)
+        return tag, end
 
     def _varint(self, at: int) -> tuple[int, int]:
         """Return the varint at `at` and where it ends."""

@@ -14,7 +14,7 @@ from weighbridge.encoding import DATA, DENSE, Blocked, Dense, Encoding, Scaled, 
 from weighbridge.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -201,7 +201,7 @@ class Tensor(Lazy):
     name: str
     shape: Shape
     encoding: Encoding
-    _held: Extent | Mapping[str, Part]
+    _held: tuple[File, int, int, str] | Mapping[str, Part]
 
     def __init__(
         self, name: str, shape: Shape, encoding: Encoding, parts: Mapping[str, Part]
@@ -231,7 +231,7 @@ class Tensor(Lazy):
     def parts(self) -> Mapping[str, Part]:
         """The bytes of each part, by its name."""
         held = self._held
-        return MappingProxyType({DATA: held}) if isinstance(held, Extent) else held
+        return MappingProxyType({DATA: Extent(*held)}) if isinstance(held, tuple) else held
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         """Refuse to change."""
@@ -375,6 +375,11 @@ class Tensor(Lazy):
         return grains.byteswap()
 
 
+Row = tuple[str, "Shape", Encoding, int, int]
+"""A tensor's name, shape and encoding, where its bytes begin, and how many there are: as many as
+the encoding gives for the shape."""
+
+
 class _Unset(Tensor):
     """A tensor whose fields are still to be set: a frozen one could be given none."""
 
@@ -382,32 +387,24 @@ class _Unset(Tensor):
     __setattr__ = object.__setattr__  # type: ignore[assignment]
 
 
-def stored(
-    name: str,
-    shape: Shape,
-    encoding: Encoding,
-    file: File,
-    offset: int,
-    length: int,
-    order: str = "<",
-) -> Tensor:
-    """Return a tensor in one piece of a file, for a parser that has checked the piece's length.
+def stored(file: File, rows: Iterable[Row], order: str = "<") -> dict[str, Tensor]:
+    """Return tensors in one piece of a file each, for a parser that has checked all lengths.
 
     Args:
-        name: as its file spells it.
-        shape: its shape.
-        encoding: how the numbers are stored.
         file: where they are.
-        offset: where they begin.
-        length: as many bytes as `encoding` gives for `shape`; not checked again.
+        rows: what there is to know of each; of two of one name the later is returned.
         order: of the bytes of a number, as in `Extent`.
     """
+    made: dict[str, Tensor] = {}
+    new = object.__new__
     # A file may have a hundred thousand tensors: this takes a tenth of what checking takes.
-    tensor: Tensor = object.__new__(_Unset)
-    tensor.name, tensor.shape, tensor.encoding = name, shape, encoding
-    tensor._held = tuple.__new__(Extent, (file, offset, length, order))
-    tensor.__class__ = Tensor
-    return tensor
+    for name, shape, encoding, offset, length in rows:
+        tensor: Tensor = new(_Unset)
+        tensor.name, tensor.shape, tensor.encoding = name, shape, encoding
+        tensor._held = file, offset, length, order
+        tensor.__class__ = Tensor
+        made[name] = tensor
+    return made
 
 
 def _is_plain(encoding: Encoding, where: Extent) -> bool:

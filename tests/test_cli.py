@@ -190,7 +190,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "magic": (lambda path: path.write_bytes(b"NOPE" * 10), "unknown-format"),
     "truncated": (gguf_ending_early, "count"),
     "pipe": (lambda path: os.mkfifo(path), "not-a-file"),
-    "loop": (lambda path: path.symlink_to(path.name), "not-found"),
+    "loop": (lambda path: path.symlink_to(path.name), "unreadable"),
     "no-json": (lambda path: path.write_bytes(b"\x03\0\0\0\0\0\0\0{]}"), "json"),
 }
 

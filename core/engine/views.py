@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.encoding import DATA, Blocked, Dense
 from weighbridge.engine.backend import LOG, MMAP, check_backend, choose
-from weighbridge.engine.torch_types import import_torch, torch_dtype
+from weighbridge.engine.torch_types import TORCH_DTYPES, import_torch
 from weighbridge.tensor import Extent, Lazy, Tensor
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Views:
             InvalidInput: (rule ``backend``) for another word.
         """
         check_backend(backend)
+        self._torch = import_torch()
         self._backend = backend
         self._choices: dict[File, Choice] = {}
         self._maps: dict[File, mmap.mmap] = {}
@@ -49,8 +50,10 @@ class Views:
 
     def view(self, tensor: Lazy, target: Dense) -> torch.Tensor | None:
         """Return a tensor's numbers without reading them; None: they have to be filled in."""
+        if tensor.encoding.name != target.name:
+            return None
         where = address(tensor)
-        if where is None or tensor.encoding != target:
+        if where is None:
             return None
         if self._chosen(where.file).backend != MMAP:
             return None
@@ -76,13 +79,12 @@ class Views:
         return self._choices[file]
 
     def _view(self, tensor: Lazy, where: Extent, target: Dense) -> torch.Tensor:
-        torch = import_torch()
-        dtype = torch_dtype(target)
+        dtype = getattr(self._torch, TORCH_DTYPES[target.name])
         if not where.length:
-            return torch.empty(tensor.shape, dtype=dtype)  # type: ignore[no-any-return]
+            return self._torch.empty(tensor.shape, dtype=dtype)  # type: ignore[no-any-return]
         if where.file not in self._maps:
             self._maps[where.file] = where.file.mapped(mmap.ACCESS_COPY)
-        flat = torch.frombuffer(
-            self._maps[where.file], dtype=torch.uint8, count=where.length, offset=where.offset
+        flat = self._torch.frombuffer(
+            self._maps[where.file], dtype=dtype, count=tensor.size, offset=where.offset
         )
-        return flat.view(dtype).reshape(tensor.shape)  # type: ignore[no-any-return]
+        return flat.view(tensor.shape)  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,16 +20,17 @@ from weighbridge.formats.gguf.types import (
 )
 from weighbridge.formats.gguf.values import KeyValues, read_key_values
 from weighbridge.layout import align
-from weighbridge.tensor import Tensor, stored
+from weighbridge.tensor import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from weighbridge.encoding import Encoding
     from weighbridge.file import File
     from weighbridge.metadata import Value
     from weighbridge.region import Shape
+    from weighbridge.tensor import Tensor
 
 _SMALLEST_INFO = 24
 """Bytes in the description of a tensor that has no name and no axes."""
@@ -61,32 +61,6 @@ class _Info(NamedTuple):
     nbytes: int
 
 
-class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a file, each of which is made when it is first asked for."""
-
-    def __init__(self, infos: Mapping[str, _Info], start: int, file: File, order: str) -> None:
-        self._infos = infos
-        self._start = start
-        self._file = file
-        self._order = order
-        self._made: dict[str, Tensor] = {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._made:
-            info = self._infos[name]
-            offset = self._start + info.offset
-            self._made[name] = stored(
-                name, info.shape, info.encoding, self._file, offset, info.nbytes, self._order
-            )
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._infos)
-
-    def __len__(self) -> int:
-        return len(self._infos)
-
-
 def parse(file: File) -> Part:
     """Read and validate the header of one file; no weights are read.
 
@@ -110,7 +84,8 @@ def parse(file: File) -> Part:
         infos[info.name] = info
     start = align(reader.offset, alignment)
     _check_places(infos.values(), start, alignment, file)
-    return Part(file, metadata, _Tensors(infos, start, file, reader.order))
+    rows = (info._replace(offset=start + info.offset) for info in infos.values())
+    return Part(file, metadata, stored(file, rows, reader.order))
 
 
 def _magic(reader: Reader) -> None:

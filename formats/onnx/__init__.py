@@ -45,8 +45,10 @@ class Onnx(Format):
             InvalidFile: (rule ``json``) when the config.json beside a graph is no object.
         """
         model = read_model(path)
+        if model.graph is None or model.config is not None or model.files:
+            return model
         home = directory.home_of(path.parent)
-        if model.graph is None or model.config is not None or model.files or home is None:
+        if home is None:
             return model
         try:
             return replace(

@@ -1,40 +1,28 @@
 """Initialisers as writers write them: axes, type, name, then the numbers or where they are.
 
-protobuf leaves the order of fields open, and its libraries write them by their numbers; so nearly
-every ``TensorProto`` begins with the same few bytes as others of its shape and type, which are
-looked at once. What is of another form, or breaks a rule, is left to
-`weighbridge.formats.onnx.tensors`, which says what is wrong with it.
+What is of another form, or breaks a rule, is left to `weighbridge.formats.onnx.tensors`, which says
+what is wrong with it.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.checked import LIMIT
-from weighbridge.formats.onnx.dtypes import BY_NUMBER
-from weighbridge.formats.onnx.schema import GraphProto, TensorProto
-from weighbridge.protobuf import BYTES, FEW, Message, bytes_head
-from weighbridge.tensor import stored
+from weighbridge.formats.onnx.forms import HEAD, Forms
+from weighbridge.formats.onnx.schema import GraphProto
+from weighbridge.protobuf import BYTES, FEW, Message
+from weighbridge.tensor import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from weighbridge.encoding import Dense
+    from weighbridge.file import File
+    from weighbridge.formats.onnx.forms import Kind
     from weighbridge.formats.onnx.tensors import Source
     from weighbridge.protobuf import Field
-    from weighbridge.region import Shape
-    from weighbridge.tensor import Tensor
-
-_BEGIN = (
-    rb"((?:\x08[\x80-\xff]{0,8}[\x00-\x7f]){0,64}"  # dims: at most 63 bits each
-    rb"\x10[\x01-\x7f])"  # data_type
-    rb"\x42([\x01-\x7f])"  # the length of the name
-)
-_HEAD = re.compile(_BEGIN)
-_FIELD = re.compile(rb"\x2a([\x80-\xff]{0,8}[\x00-\x7f])" + _BEGIN)  # and the tensor's length
 
 _ELSEWHERE = re.compile(
     rb"j.\n\x08location\x12.([ -~]{1,100})"
@@ -51,127 +39,100 @@ _WRITTEN = (
 """Three entries of ``external_data`` and the location, of texts whose lengths are a byte each."""
 
 
-class Kind(NamedTuple):
-    """What the first bytes of a tensor say.
+class Run(NamedTuple):
+    """Initialisers one after the other.
 
     Attributes:
-        encoding: how its numbers are stored.
-        shape: its shape.
-        nbytes: the bytes of its numbers.
-        raw: what comes before these numbers where they are ``raw_data``.
+        file: where their numbers are.
+        rows: what there is to know of each, by the name that it has in its graph.
     """
 
-    encoding: Dense
-    shape: Shape
-    nbytes: int
-    raw: bytes
+    file: File
+    rows: list[Row]
 
 
 class Plain:
-    """Makes tensors of plain initialisers."""
+    """Finds plain initialisers."""
 
     def __init__(self, source: Source) -> None:
         """Take the files that their numbers are in."""
         self._source = source
-        self._kinds: dict[bytes, Kind | None] = {}
-        self._lengths: dict[bytes, int] = {}
+        self._forms = Forms()
 
-    def initialisers(self, graph: Message, scope: str) -> Iterator[Field | Tensor]:
-        """Yield the initialisers of a graph: as tensors where they are plain, else as fields.
+    def initialisers(self, graph: Message, scope: str) -> Iterator[Field | Run]:
+        """Return the initialisers of a graph: in runs where they are plain, else as fields.
 
         The other fields are kept in `graph`, so that it is not walked again.
 
         Args:
             graph: the graph.
-            scope: what comes before names.
+            scope: what comes before names in messages.
         """
+        return _joined(self._pieces(graph, scope))
+
+    def _pieces(self, graph: Message, scope: str) -> Iterator[Field | Run]:
         others: list[Field] = []
-        at = graph.start
+        at, large = graph.start, False
         while at < graph.end:
-            tensor = None
+            if large:
+                found, at = self._read(at, graph.end)
+                yield found
+                large = False
             for field in Message(graph.buffer, graph.path, at, graph.end).fields():
                 at = field.end
-                if field.number in _INITIALISERS:
-                    tensor = self._of_field(graph, field, scope)
-                    yield tensor or field
-                    if tensor is not None and field.end - field.start > _LARGE:
-                        break
-                elif len(others) <= FEW:
-                    others.append(field)
-            if tensor is not None:
-                at = yield from self._read(graph, scope, at)
+                if field.number not in _INITIALISERS:
+                    other = graph.run(field)
+                    at = other.end
+                    if len(others) <= FEW:
+                        others.append(other)
+                    break
+                run = self._of_field(graph, field, scope)
+                yield run or field
+                large = run is not None and field.end - field.start > _LARGE
+                if large:
+                    break
         graph.hold(others)
 
-    def _read(self, graph: Message, scope: str, at: int) -> Generator[Field | Tensor, None, int]:
-        """Yield plain initialisers from `at` on, and return where there is something else.
+    def _read(self, at: int, end: int) -> tuple[Run, int]:
+        """Return plain initialisers from `at` on, and where there is something else.
 
         Between numbers that fill pages, to read some bytes costs less than to map two pages.
         """
-        file = self._source.file
-        while at < graph.end:
-            head = os.pread(file.descriptor, _WINDOW, at)
-            found = self._in_window(head, at, graph.end, scope)
-            if found is None:
-                break
-            tensor, at = found
-            yield tensor
-        return at
+        file, rows = self._source.file, list[Row]()
+        descriptor, form_of = file.descriptor, self._forms.form
+        with suppress(UnicodeDecodeError):  # in a name
+            while at < end:
+                head = os.pread(descriptor, _WINDOW, at)
+                form = form_of(head)
+                if form is None:
+                    break
+                (shape, encoding, nbytes, raw), begin, stop, numbers, length = form
+                if head[stop:numbers] != raw or at + length > end:
+                    break
+                name = head[begin:stop].decode()
+                rows.append((name, shape, encoding, at + numbers, nbytes))
+                at += length
+        return Run(file, rows), at
 
-    def _in_window(self, head: bytes, at: int, end: int, scope: str) -> tuple[Tensor, int] | None:
-        """Return the initialiser whose field begins with `head`, and where it ends."""
-        found = _FIELD.match(head)
-        named = self._named(found, head, scope) if found else None
-        if found is None or named is None:
-            return None
-        name, (encoding, shape, nbytes, raw), stop = named
-        size, start = found[1], stop + len(raw)
-        whole = self._length(size) == start + nbytes - 1 - len(size)
-        if head[stop:start] != raw or not whole or at + start + nbytes > end:
-            return None
-        tensor = stored(name, shape, encoding, self._source.file, at + start, nbytes)
-        return tensor, at + start + nbytes
-
-    def _named(
-        self, found: re.Match[bytes], head: bytes, scope: str
-    ) -> tuple[str, Kind, int] | None:
-        """Return an initialiser's name, its kind, and where the name ends in `head`."""
-        first, (length,) = found.groups()[-2:]
-        kind = self._kinds[first] if first in self._kinds else self._look(first)
-        stop = found.end() + length
-        if kind is None:
-            return None
-        try:
-            return scope + head[found.end() : stop].decode(), kind, stop
-        except UnicodeDecodeError:
-            return None
-
-    def _length(self, size: bytes) -> int:
-        if size not in self._lengths:
-            self._lengths[size] = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(size))
-        return self._lengths[size]
-
-    def _of_field(self, graph: Message, field: Field, scope: str) -> Tensor | None:
+    def _of_field(self, graph: Message, field: Field, scope: str) -> Run | None:
         """Return an initialiser; None where it is not plain, or not valid."""
         if field.number != GraphProto.INITIALIZER or field.wire != BYTES:
             return None
         head = bytes(graph.buffer[field.start : min(field.end, field.start + _WINDOW)])
-        found = _HEAD.match(head)
-        named = self._named(found, head, scope) if found else None
-        if named is None:
+        found = HEAD.match(head)
+        kind = self._forms.kind(found[1]) if found else None
+        if found is None or kind is None:
             return None
-        name, kind, stop = named
+        stop = found.end() + found[2][0]
         begin = stop + len(kind.raw)
-        start = field.start + begin
+        name, start = _text(head[found.end() : stop]), field.start + begin
+        if name is None:
+            return None
         if start + kind.nbytes == field.end and head[stop:begin] == kind.raw:
-            file = self._source.file
-            return stored(name, kind.shape, kind.encoding, file, start, kind.nbytes)
-        return self._elsewhere(name, kind, head[stop:])
+            return Run(self._source.file, [(name, kind.shape, kind.encoding, start, kind.nbytes)])
+        return self._elsewhere(name, kind, head[stop:], scope)
 
-    def _look(self, first: bytes) -> Kind | None:
-        self._kinds[first] = kind = _kind(first)
-        return kind
-
-    def _elsewhere(self, name: str, kind: Kind, rest: bytes) -> Tensor | None:
+    def _elsewhere(self, name: str, kind: Kind, rest: bytes, scope: str) -> Run | None:
         found = _ELSEWHERE.fullmatch(rest)
         if found is None:
             return None
@@ -183,21 +144,33 @@ class Plain:
         )  # fmt: skip
         if rest != written or int(length) != kind.nbytes:
             return None
-        file = self._source.external.file(location.decode(), name)
+        file = self._source.external.file(location.decode(), scope + name)
         if int(offset) + kind.nbytes > file.size:
             return None
-        return stored(name, kind.shape, kind.encoding, file, int(offset), kind.nbytes)
+        return Run(file, [(name, kind.shape, kind.encoding, int(offset), kind.nbytes)])
 
 
-def _kind(first: bytes) -> Kind | None:
-    *dims, data_type = Message(memoryview(first), "").fields()
-    shape = tuple(field.value for field in dims)
-    dtype = BY_NUMBER.get(data_type.value)
-    # No axis is 0, so that none is longer than the whole.
-    if dtype is None or not 0 < math.prod(shape) * dtype.encoding.bits <= LIMIT:
+def _joined(pieces: Iterable[Field | Run]) -> Iterator[Field | Run]:
+    """Make one run of those that follow each other in one file."""
+    run: Run | None = None
+    for piece in pieces:
+        if run and isinstance(piece, Run) and piece.file is run.file:
+            run.rows.extend(piece.rows)
+            continue
+        if run:
+            yield run
+        run = piece if isinstance(piece, Run) else None
+        if not isinstance(piece, Run):
+            yield piece
+    if run:
+        yield run
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
         return None
-    nbytes = dtype.encoding.nbytes(shape)
-    return Kind(dtype.encoding, shape, nbytes, bytes_head(TensorProto.RAW_DATA, nbytes))
 
 
 _WINDOW = 384

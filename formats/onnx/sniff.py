@@ -34,6 +34,8 @@ def is_onnx(path: Path, head: bytes) -> bool:
     if head[:1] != bytes([FIRST_BYTE]):
         return False
     try:
+        if _begins_as_model(Message(memoryview(head), path)):
+            return True
         # A long description may lie between the head and the graph.
         file = File(path)
         try:

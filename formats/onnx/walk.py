@@ -27,7 +27,7 @@ from weighbridge import metadata
 from weighbridge.encoding import DATA, DENSE
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.onnx import props
-from weighbridge.formats.onnx.plain import Plain
+from weighbridge.formats.onnx.plain import Plain, Run
 from weighbridge.formats.onnx.schema import (
     AttributeProto,
     FunctionProto,
@@ -40,7 +40,7 @@ from weighbridge.formats.onnx.schema import (
 from weighbridge.formats.onnx.tensors import Content, Source, Texts
 from weighbridge.formats.onnx.values import Numbers
 from weighbridge.protobuf import FIXED32, VARINT, Field, Message, signed
-from weighbridge.tensor import Extent, Part, Tensor
+from weighbridge.tensor import Extent, Part, Tensor, stored
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -87,8 +87,8 @@ class Walk:
         check_depth(graph, depth)
         names: set[str] = set()
         for found in self._plain.initialisers(graph, scope):
-            if isinstance(found, Tensor):
-                self._plainly(found, scope, names, graph)
+            if isinstance(found, Run):
+                self._run(found, scope, names, graph)
             elif found.number == GraphProto.INITIALIZER:
                 content = Content(graph.message(found))
                 self._tensor(content, scope + _new(content, names))
@@ -98,17 +98,19 @@ class Walk:
                 self._sparse(graph.message(found), values, indices, name)
         self._nodes(graph, GraphProto.NODE, scope, depth)
 
-    def _plainly(self, tensor: Tensor, scope: str, names: set[str], graph: Message) -> None:
-        """Collect an initialiser that is made already."""
-        name = tensor.name
-        own = name.removeprefix(scope)
-        if own in names:
-            raise _twice(graph, own)
-        names.add(own)
-        if name in self.tensors:
-            name = self._free(name, self.tensors)
-            tensor = Tensor(name, tensor.shape, tensor.encoding, tensor.parts)
-        self.tensors[name] = tensor
+    def _run(self, run: Run, scope: str, names: set[str], graph: Message) -> None:
+        """Collect initialisers of which all is known."""
+        for row in run.rows:
+            name = row[0]
+            if name in names:
+                raise _twice(graph, name)
+            names.add(name)
+        if not scope and names.isdisjoint(self.tensors):
+            self.tensors |= stored(run.file, run.rows)
+            return
+        for name, shape, encoding, offset, length in run.rows:
+            free = self._free(scope + name, self.tensors)
+            self.tensors |= stored(run.file, [(free, shape, encoding, offset, length)])
 
     def elsewhere(self, model: Message) -> None:
         """Collect what functions and training graphs hold."""

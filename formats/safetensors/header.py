@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from weighbridge.checked import LIMIT, MAX_DIMENSIONS, Reader, product
 from weighbridge.errors import InvalidFile
 from weighbridge.formats.safetensors.dtypes import DTYPES
-from weighbridge.formats.safetensors.plain import Row, read_entries
+from weighbridge.formats.safetensors.plain import read_entries
+from weighbridge.tensor import stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from weighbridge.file import File
+    from weighbridge.tensor import Row, Tensor
 
 PREFIX = 8
 """Bytes of the header's length, and what the header is padded to."""
@@ -41,19 +42,16 @@ Entry = dict[str, Any]
 """What the header says about a tensor, as JSON gives it: the three `FIELDS`, valid."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """A valid header.
 
     Attributes:
-        rows: what it says of each tensor, by name, in the order of the data.
+        tensors: the tensors by name, in the order of the data.
         metadata: the free text that it carries.
-        start: where the data begin in the file, which the rows' offsets count from.
     """
 
-    rows: Mapping[str, Row]
+    tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
-    start: int
 
 
 def read_header(file: File) -> Header:
@@ -64,8 +62,10 @@ def read_header(file: File) -> Header:
     """
     text, start = _text(file)
     metadata, rest = _plain_metadata(text)
-    rows = read_entries(rest, file.size - start) if rest else None
-    return Header(rows, metadata, start) if rows else _read_any(file, text, start)
+    tensors = read_entries(rest, file, start) if rest else None
+    if tensors is None or METADATA in tensors:
+        return _read_any(file, text, start)
+    return Header(tensors, metadata)
 
 
 def _plain_metadata(text: str) -> tuple[dict[str, str], str]:
@@ -95,12 +95,13 @@ def _read_any(file: File, text: str, start: int) -> Header:
     keys += len(metadata) + len(entries) * len(FIELDS)
     _check_text(text, "".join(chain(entries, metadata, metadata.values())), keys, path)
     _check_end(entries, file.size - start, path)
-    return Header({name: _row(entry) for name, entry in entries.items()}, metadata, start)
+    rows = (_row(name, entry, start) for name, entry in entries.items())
+    return Header(stored(file, rows), metadata)
 
 
-def _row(entry: Entry) -> Row:
+def _row(name: str, entry: Entry, start: int) -> Row:
     begin, end = entry["data_offsets"]
-    return (DTYPES[entry["dtype"]], tuple(entry["shape"]), end - begin), begin
+    return name, tuple(entry["shape"]), DTYPES[entry["dtype"]], start + begin, end - begin
 
 
 def _text(file: File) -> tuple[str, int]:

@@ -2,113 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from weighbridge.errors import InvalidFile, NotFound
 from weighbridge.file import File
-from weighbridge.formats.safetensors.header import MAX_HEADER, Header, read_header
+from weighbridge.formats.safetensors.header import MAX_HEADER, read_header
 from weighbridge.metadata import string
 from weighbridge.model import HUGGING_FACE, Model
 from weighbridge.sidefiles import parse_json
-from weighbridge.tensor import Lazy, Tensor, stored
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from weighbridge.tensor import Lazy
 
 NAME = "safetensors"
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
-
-
-class Tensors(Mapping[str, Tensor]):
-    """The tensors of one file, each made when it is first looked at.
-
-    Keeping the header's entries as they are is what makes a file of a hundred thousand tensors
-    cheap to open.
-    """
-
-    def __init__(self, file: File, header: Header) -> None:
-        """Keep a valid header of `file`."""
-        self._file = file
-        self._rows = header.rows
-        self._start = header.start
-        self._made: dict[str, Tensor] = {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return the tensor of that name: the same object every time."""
-        made = self._made.get(name)
-        return self._made.setdefault(name, self._make(name)) if made is None else made
-
-    def _make(self, name: str) -> Tensor:
-        (encoding, shape, length), begin = self._rows[name]
-        return stored(name, shape, encoding, self._file, self._start + begin, length)
-
-    def _all(self) -> dict[str, Tensor]:
-        made, file, start = self._made, self._file, self._start
-        for name, ((encoding, shape, length), begin) in self._rows.items():
-            if name not in made:
-                made.setdefault(name, stored(name, shape, encoding, file, start + begin, length))
-        return {name: made[name] for name in self._rows}
-
-    def values(self) -> ValuesView[Tensor]:
-        """Return the tensors in the order of the data."""
-        return self._all().values()
-
-    def items(self) -> ItemsView[str, Tensor]:
-        """Return names and tensors in the order of the data."""
-        return self._all().items()
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the names in the order of the data."""
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        """Return the number of tensors."""
-        return len(self._rows)
-
-    def __contains__(self, name: object) -> bool:
-        """Tell whether there is such a tensor, without making it."""
-        return name in self._rows
-
-
-class Joined(Mapping[str, Lazy]):
-    """The tensors of several shards, shard after shard."""
-
-    def __init__(self, shards: Mapping[str, Model], path: Path) -> None:
-        """Join `shards`.
-
-        Raises:
-            InvalidFile: (rule ``duplicate-tensor``) when two of them hold a tensor of one name.
-        """
-        self._where: dict[str, Mapping[str, Lazy]] = {}
-        for shard, model in shards.items():
-            for name in model.tensors:
-                if name in self._where:
-                    raise InvalidFile(
-                        "two shards hold it",
-                        rule="duplicate-tensor",
-                        path=path,
-                        tensor=name,
-                        got=shard,
-                    )
-                self._where[name] = model.tensors
-
-    def __getitem__(self, name: str) -> Lazy:
-        """Return the tensor of that name: the same object every time."""
-        return self._where[name][name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the names, shard by shard, in the order of the data."""
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        """Return the number of tensors."""
-        return len(self._where)
-
-    def __contains__(self, name: object) -> bool:
-        """Tell whether there is such a tensor, without making it."""
-        return name in self._where
 
 
 def open_file(path: Path) -> Model:
@@ -122,7 +33,7 @@ def open_file(path: Path) -> Model:
     return Model(
         format=NAME,
         dialect=HUGGING_FACE,
-        tensors=Tensors(file, header),
+        tensors=header.tensors,
         metadata={key: string(value) for key, value in header.metadata.items()},
         path=path,
         resources=(file,),
@@ -142,7 +53,7 @@ def open_index(path: Path) -> Model:
     """
     weight_map = _weight_map(path)
     shards = {name: _open_shard(path, name) for name in sorted(set(weight_map.values()))}
-    tensors = Joined(shards, path)
+    tensors = _joined(shards, path)
     for tensor, shard in weight_map.items():
         if tensor not in shards[shard].tensors:
             raise InvalidFile(
@@ -161,6 +72,23 @@ def open_index(path: Path) -> Model:
         path=path,
         resources=tuple(file for model in models for file in model.resources),
     )
+
+
+def _joined(shards: Mapping[str, Model], path: Path) -> dict[str, Lazy]:
+    """Return the tensors of several shards, shard after shard."""
+    tensors: dict[str, Lazy] = {}
+    for shard, model in shards.items():
+        for name in model.tensors:
+            if name in tensors:
+                raise InvalidFile(
+                    "two shards hold it",
+                    rule="duplicate-tensor",
+                    path=path,
+                    tensor=name,
+                    got=shard,
+                )
+        tensors |= model.tensors
+    return tensors
 
 
 def _weight_map(path: Path) -> dict[str, str]:
