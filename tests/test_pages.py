@@ -63,6 +63,17 @@ def test_small_results_take_no_more_than_they_have() -> None:
     assert resident() - before < 50 * HUGE // 10
 
 
+def test_what_is_filled_stays_when_more_is_taken() -> None:
+    source = Pages()
+    taken = []
+    for number in range(40):
+        memory = source.take(HUGE * 3 // 8)
+        memory[:] = bytes([number + 1]) * len(memory)
+        taken.append(memory)
+    for number, memory in enumerate(taken):
+        assert bytes(memory) == bytes([number + 1]) * len(memory)
+
+
 def test_once_huge_pages_are_slow_no_more_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -71,7 +82,7 @@ def test_once_huge_pages_are_slow_no_more_are_asked_for(monkeypatch: pytest.Monk
             asked.append((option, length))
 
     monkeypatch.setattr(mmap, "mmap", Map)
-    monkeypatch.setattr(pages, "_is_quick", lambda memory, at: len(asked) < 2)
+    monkeypatch.setattr(pages, "_is_quick", lambda memory, place: len(asked) < 2)
     source = Pages()
     for _ in range(3):
         source.take(2 * HUGE + 5)
