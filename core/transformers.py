@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.api import open as open_model
 from weighbridge.canonical import TORCH_NAMES, canonical
 from weighbridge.encoding import Dense, dense, is_float
-from weighbridge.engine.load import MEMORY, blocks, loading
+from weighbridge.engine.load import MEMORY, conversions, loading
 from weighbridge.engine.torch_types import encoding_of, import_torch
 from weighbridge.errors import (
     Error,
@@ -129,7 +129,7 @@ def from_pretrained(
         with directory_of(model) as place:
             making = prepare(model, place, dtype, model_class, {"device_map": device, **options})
             target = encoding_of(making.arguments["dtype"])
-            expected = blocks((tensor, target) for tensor in model.tensors.values())
+            expected = conversions((tensor, target) for tensor in model.tensors.values())
             with loading(memory, threads, expected) as loader:
                 loaded = making.make({n: Entry(n, t, loader) for n, t in model.tensors.items()})
             loaded.name_or_path = loaded.config.name_or_path = str(path)

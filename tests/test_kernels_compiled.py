@@ -30,6 +30,8 @@ from weighbridge.kernels import simd_packers as packers
 from weighbridge.kernels.ggml import BLOCKED, iencoders, iq4encoders, kencoders, mencoders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from weighbridge.encoding import Blocked
 
 BODIES = {
@@ -97,7 +99,7 @@ def test_decoders_do_not_fuse_either(name: str) -> None:
 def code_of_decoder(name: str) -> native.Code:
     encoding = BLOCKED[name]
     signature = native.Signature("u1", encoding.grain_bytes, "f4", encoding.grain)
-    code = simd_blocks.decoder(encoding, f"decode_{name}", signature)
+    code = simd_blocks.decoder(encoding, "f32", f"decode_{name}_f32", signature)
     assert code is not None
     return code
 
@@ -125,7 +127,62 @@ def test_decodes_as_in_numpy(monkeypatch, name: str, count: int) -> None:
     got = decode(encoding, {"data": data}, shape)
     same = got.view(np.uint32) == expected.view(np.uint32)
     assert (same | (np.isnan(got) & np.isnan(expected))).all()
-    assert shortcuts._ready[f"decode_{name}"]
+    assert shortcuts._ready[f"decode_{name}_f32"]
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.parametrize("to", ["f16", "bf16"])
+def test_decodes_to_16_bits_as_in_numpy(monkeypatch, name: str, to: str) -> None:
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    data, singles = finite_blocks(name, to, 300)
+    expected = in_numpy_only(monkeypatch, lambda: cast(singles, DENSE[to]))
+    got = decode(BLOCKED[name], {"data": data}, singles.shape, to)
+    assert got.tobytes() == expected.tobytes()
+    assert decoded_at_once(name, data, to) == (True, expected.tobytes())
+
+
+def decoded_at_once(name: str, data: bytes, to: str) -> tuple[bool, bytes]:
+    encoding = BLOCKED[name]
+    results = np.empty(len(data) // encoding.grain_bytes * encoding.grain, np.uint16)
+    run = shortcuts.decoder(encoding, results.size, to)
+    assert run is not None
+    return run(np.frombuffer(data, np.uint8), results), results.tobytes()
+
+
+def in_numpy_only(monkeypatch, call: Callable[[], np.ndarray]) -> np.ndarray:
+    with monkeypatch.context() as patched:
+        patched.setattr(shortcuts, "_in_time", lambda *_: None)
+        return call()
+
+
+def finite_blocks(name: str, to: str, count: int) -> tuple[bytes, np.ndarray]:
+    """Return random blocks whose values all have a place in a type of 16 bits."""
+    codec = codec_for(name)
+    nbytes = codec.encoding.grain_bytes
+    data = np.frombuffer(np.random.default_rng(1).bytes(40 * count * nbytes), np.uint8)
+    with np.errstate(all="ignore"):
+        values = codec.decode(codec.blocks(data))
+        fits = (np.abs(values) < {"f16": 65000, "bf16": 3e38}[to]).all(axis=1)
+    assert fits.sum() >= count
+    return data.reshape(-1, nbytes)[fits][:count].tobytes(), values[fits][:count].reshape(-1)
+
+
+@pytest.mark.parametrize("to", ["f16", "bf16"])
+def test_what_is_not_finite_is_looked_at(monkeypatch, to: str) -> None:
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    good, bad = (np.array([scale], np.float16).tobytes() + bytes([1] * 32) for scale in (1, np.inf))
+    assert decoded_at_once("q8_0", good, to)[0]
+    assert not decoded_at_once("q8_0", good + bad + good, to)[0]
+    values = decode(BLOCKED["q8_0"], {"data": good + bad + good}, (96,), to).astype(np.float32)
+    assert values.tolist() == [1] * 32 + [np.inf] * 32 + [1] * 32
+
+
+def test_what_has_no_place_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(shortcuts, "_enough", lambda: 0)
+    block = np.array([60000], np.float16).tobytes() + bytes([2] * 32)
+    with pytest.raises(InvalidInput) as raised:
+        decode(BLOCKED["q8_0"], {"data": block}, (32,), "f16")
+    assert raised.value.rule == "overflow"
 
 
 @pytest.mark.parametrize(("source", "to"), sorted(shortcuts._CASTS))
@@ -179,7 +236,8 @@ def test_one_thread_waits_for_the_compiler_and_others_do_not(monkeypatch) -> Non
 @pytest.mark.parametrize("setting", ["numpy", "compiled"])
 def test_either_may_be_asked_for(monkeypatch, setting: str) -> None:
     monkeypatch.setattr(shortcuts, "_ready", {})
-    monkeypatch.setattr(shortcuts, "_done", {"decode_q8_0": 1 << 40 if setting == "numpy" else 0})
+    done = 1 << 40 if setting == "numpy" else 0
+    monkeypatch.setattr(shortcuts, "_done", {"decode_q8_0_f32": done})
     monkeypatch.setenv("WEIGHBRIDGE_KERNELS", setting)
     assert (shortcuts.decoder(BLOCKED["q8_0"], 32) is None) == (setting == "numpy")
 
@@ -243,7 +301,7 @@ import numpy as np
 from weighbridge.kernels import decode, shortcuts
 from weighbridge.kernels.ggml import BLOCKED
 values = decode(BLOCKED["q8_0"], {"data": b"\\x00\\x3c" + bytes(range(32))}, (32,))
-print(values[5], bool(shortcuts._ready["decode_q8_0"]), "numba" in sys.modules)
+print(values[5], bool(shortcuts._ready["decode_q8_0_f32"]), "numba" in sys.modules)
 """
 
 
@@ -255,11 +313,23 @@ def test_later_processes_run_what_was_compiled_without_numba(tmp_path) -> None:
     assert run_python(KEPT, str(tmp_path)).split() == ["5.0", "True", "True"]
 
 
-def test_a_kept_function_needs_nothing_from_elsewhere() -> None:
+CALLING = """
+declare void @elsewhere()
+define i32 @run() {
+  call void @elsewhere()
+  ret i32 0
+}
+"""
+
+
+def test_a_function_that_calls_others_is_not_kept() -> None:
+    with pytest.raises(native.NotAlone, match="x calls elsewhere"):
+        native.linker().module(native.Code(CALLING, "run"), "x")
+
+
+def test_a_function_is_kept_under_its_name() -> None:
     module = native.linker().module(code_of_decoder("q4_k"), "q4_k")
-    needed = {each.name for each in module.functions if each.is_declaration}
-    assert {name for name in needed if not name.startswith("llvm.")} <= {"memset", "memcpy"}
-    defined = {each.name for each in module.functions} - needed
+    defined = {each.name for each in module.functions if not each.is_declaration}
     assert f"{native.ENTRY}q4_k" in defined
 
 

@@ -280,7 +280,7 @@ def test_compiled_code_is_expected_where_it_pays(monkeypatch: pytest.MonkeyPatch
     assert shortcuts.expect({("q4_k", "bf16"): much}, 1 << 20) == 0
     assert not shortcuts._done
     shortcuts.expect({("q4_k", "bf16"): much}, 1 << 30)
-    assert shortcuts._done == {"decode_q4_k": much, "cast_f32_bf16": much}
+    assert shortcuts._done == {"decode_q4_k_bf16": much}
 
 
 LIGHT = """

@@ -15,6 +15,7 @@ import numpy as np
 from weighbridge.benchmarks.cache import warm
 from weighbridge.benchmarks.contender import Outcome
 from weighbridge.benchmarks.weights import files_of_model, touch
+from weighbridge.engine.pages import Pages
 
 if TYPE_CHECKING:
     from weighbridge.benchmarks.contender import Timed
@@ -63,7 +64,8 @@ def fill(source: Path, scratch: Path, itemsize: str) -> Timed:
     cores = len(os.sched_getaffinity(0))
 
     def call() -> Outcome:
-        memory = np.empty(size, np.uint8)
+        # NumPy's own memory is in huge pages, whether they are quick or not.
+        memory = np.frombuffer(Pages().take(size), np.uint8)
         pieces = np.array_split(memory, cores)
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(_set, pieces))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Octets = NDArray[np.uint8]
 
-VALUES = 1 << 19
-"""Values that are computed at once: what they need stays in the cache."""
+VALUES = 1 << 21
+"""Values that are computed at once: for fewer, threads would wait for the interpreter's lock."""
 
 READ_BYTES = 1 << 22
 """Bytes that are read at once where nothing is to be computed."""

@@ -106,7 +106,7 @@ def load_tensors(
             loaded[name] = view
     views.tell()
     if work:
-        expected = blocks((tensor, requests[name].dtype) for name, (tensor, _) in work.items())
+        expected = conversions((tensor, requests[name].dtype) for name, (tensor, _) in work.items())
         with (
             loading(options.memory, options.threads, expected) as loader,
             reporter(options.progress, "loading") as tell,
@@ -126,7 +126,7 @@ def loading(
     Args:
         memory: the most memory to use beside the results.
         threads: how many threads decode; None takes one for each core.
-        expected: the blocks that are to be decoded, as far as they are known; see `blocks`.
+        expected: what is to be decoded and cast, as far as it is known; see `conversions`.
 
     Raises:
         InvalidInput: (rules ``memory``, ``threads``) for bounds that nothing can work in.
@@ -139,11 +139,11 @@ def loading(
         yield Loader(bounds, pool)
 
 
-def blocks(tensors: Iterable[tuple[Lazy, Dense]]) -> Mapping[tuple[str, str], int]:
-    """Return how many values have to be decoded: of which encoding, to which dtype, by name."""
+def conversions(tensors: Iterable[tuple[Lazy, Dense]]) -> Mapping[tuple[str, str], int]:
+    """Return how many values have to be made: of which encoding, in which dtype, by name."""
     counts: Counter[tuple[str, str]] = Counter()
     for tensor, dtype in tensors:
-        if isinstance(tensor.encoding, Blocked):
+        if isinstance(tensor.encoding, Blocked | Dense) and tensor.encoding != dtype:
             counts[tensor.encoding.name, dtype.name] += tensor.size
     return counts
 

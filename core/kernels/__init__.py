@@ -232,6 +232,8 @@ def _packed(encoding: Blocked, rows: NDArray[np.float32], data: NDArray[np.uint8
 
 
 def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense, out: NDArray[Any]) -> None:
+    if _decoded_at_once(codec.encoding, data, target, out):
+        return
     grain, grain_bytes = codec.encoding.grain, codec.encoding.grain_bytes
     values = out.reshape(-1, grain)
     decode_rows = _decoder(codec, values.size)
@@ -245,6 +247,17 @@ def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense, out: ND
         decode_rows(octets, singles)
         if numbers is not None:
             cast_into(singles, values[part])
+
+
+def _decoded_at_once(
+    encoding: Encoding, data: NDArray[np.uint8], target: Dense, out: NDArray[Any]
+) -> bool:
+    """Decode in compiled code; False: what is not finite, or has no place, has to be looked at."""
+    kind = shortcuts.DECODED.get(target.name)
+    if kind is None or not isinstance(encoding, Blocked) or not out.flags.aligned:
+        return False
+    swift = shortcuts.decoder(encoding, out.size, target.name)
+    return swift is not None and bool(swift(data, out.view(kind)))
 
 
 def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:

@@ -44,6 +44,14 @@ def cache_folder() -> Path:
     return base / "weighbridge" / "kernels" / source_hash()
 
 
+FROM_C = {"memcpy", "memmove", "memset"}
+"""Functions that LLVM itself calls, and finds in every process."""
+
+
+class NotAlone(Exception):
+    """A function that calls others, which a later process may not have: LLVM would end it."""
+
+
 class Signature(NamedTuple):
     """What a kernel takes: a number of units, each some numbers long at both ends.
 
@@ -105,7 +113,11 @@ class Linker:
         self.processor = hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def module(self, code: Code, name: str) -> Any:
-        """Return the one function as a module of its own, without all that it does not call."""
+        """Return the one function as a module of its own, without all that it does not call.
+
+        Raises:
+            NotAlone: when it calls something that is not in the module.
+        """
         module = self._llvm.parse_assembly(code.module)
         for each in (*module.functions, *module.global_variables):
             if each.name == code.entry:
@@ -116,6 +128,10 @@ class Linker:
         passes.add_global_dead_code_eliminate_pass()
         tuning = self._llvm.create_pipeline_tuning_options()
         passes.run(module, self._llvm.create_pass_builder(self.machine, tuning))
+        called = {each.name for each in module.functions if each.is_declaration}
+        missing = {each for each in called - FROM_C if not each.startswith("llvm.")}
+        if missing:
+            raise NotAlone(f"{name} calls {', '.join(sorted(missing))}")
         return module
 
     def machine_code(self, code: Code, name: str) -> bytes:
@@ -189,6 +205,7 @@ def kernel(
 
     Raises:
         ImportError: where llvmlite is not installed.
+        NotAlone: for code that cannot be kept.
     """
     machine_code = kept(name)
     if machine_code is None:

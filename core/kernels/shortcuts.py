@@ -6,13 +6,16 @@ The environment variable ``WEIGHBRIDGE_KERNELS`` may ask for ``numpy`` in any ca
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
 import threading
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from weighbridge.encoding import DENSE
 from weighbridge.kernels import native
 from weighbridge.kernels.native import Signature
 
@@ -48,11 +51,11 @@ _loading = threading.Lock()
 
 
 def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
-    """Import what kernels need, where there is so much to decode that it pays, and the memory.
+    """Import what kernels need, where there is so much to make that it pays, and the memory.
 
     Args:
-        counts: how many values of blocks are to be decoded soon: of which encoding, and to which
-            dense one, by their names.
+        counts: how many values are to be made soon: of which encoding, and in which dense one, by
+            their names.
         memory: the bytes that this may take, beside the values.
 
     Returns:
@@ -60,19 +63,22 @@ def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
     """
     asked = os.environ.get("WEIGHBRIDGE_KERNELS")
     room = memory - _NUMBA_BYTES
-    if sum(counts.values()) < _WORTH_IMPORTING or room < _LEAST_ROOM or asked == "numpy":
+    needed: Counter[str] = Counter()
+    for pair, count in counts.items():
+        needed += Counter({_needed(*pair): count})
+    del needed[""]
+    if sum(needed.values()) < _WORTH_IMPORTING or room < _LEAST_ROOM or asked == "numpy":
         return 0
-    names = set()
-    for (encoding, to), count in counts.items():
-        for name in _needed(encoding, to):
-            names.add(name)
-            _count(name, count)
-    return _import(names)
+    for name, count in needed.items():
+        _count(name, count)
+    return _import(needed)
 
 
-def _needed(encoding: str, to: str) -> list[str]:
-    """Return the kernels that decode blocks to a dense encoding."""
-    return [_decoding(encoding), *([_casting("f32", to)] if ("f32", to) in _CASTS else [])]
+def _needed(encoding: str, to: str) -> str:
+    """Return the kernel that makes values of one encoding in another; nothing where none does."""
+    if encoding in DENSE:
+        return _casting(encoding, to) if (encoding, to) in _CASTS else ""
+    return _decoding(encoding, to if to in DECODED else "f32")
 
 
 def _import(names: Iterable[str]) -> int:
@@ -87,16 +93,20 @@ def _import(names: Iterable[str]) -> int:
     return 0 if before[1] else _NUMBA_BYTES
 
 
-def decoder(encoding: Blocked, count: int) -> Shortcut | None:
-    """Return what decodes the bytes of blocks into float32 values; None where NumPy shall do it.
+def decoder(encoding: Blocked, count: int, to: str = "f32") -> Shortcut | None:
+    """Return what decodes the bytes of blocks; None where NumPy shall do it.
+
+    It tells whether all is well. Where values are to have 16 bits, all are finite then, and
+    otherwise NumPy has to look at them.
 
     Args:
         encoding: one of ggml's; there are none for others.
         count: how many values are to be decoded now. They are counted.
+        to: what the values become, one of `DECODED`; results are uint16 where it has 16 bits.
     """
-    signature = Signature("u1", encoding.grain_bytes, "f4", encoding.grain)
-    name = _decoding(encoding.name)
-    return _in_time(name, signature, partial(_decoder, encoding, name, signature), count)
+    signature = Signature("u1", encoding.grain_bytes, DECODED[to], encoding.grain)
+    name = _decoding(encoding.name, to)
+    return _in_time(name, signature, partial(_decoder, encoding, to, name, signature), count)
 
 
 def packer(encoding: Blocked, count: int) -> Shortcut | None:
@@ -120,14 +130,17 @@ def caster(source: Dense, to: Dense, count: int) -> Shortcut | None:
 
 _PACKED = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4", "tq1_0", "tq2_0"}
 
-_CASTS = {("f16", "f32"), ("bf16", "f32"), ("f32", "f16"), ("f32", "bf16")}
+DECODED = {"f32": "f4", "f16": "u2", "bf16": "u2"}
+"""What blocks are decoded to in compiled code -> the type of the results, as NumPy spells it."""
+
+_CASTS = set(itertools.permutations(DECODED, 2))
 
 _LEAST = 16
 """Numbers that a compiled cast does at once."""
 
 
-def _decoding(encoding: str) -> str:
-    return f"decode_{encoding}"
+def _decoding(encoding: str, to: str) -> str:
+    return f"decode_{encoding}_{to}"
 
 
 def _casting(source: str, to: str) -> str:
@@ -137,10 +150,10 @@ def _casting(source: str, to: str) -> str:
 # Numba is imported where code has to be made, and nowhere else.
 
 
-def _decoder(encoding: Blocked, name: str, signature: Signature) -> Code | None:
+def _decoder(encoding: Blocked, to: str, name: str, signature: Signature) -> Code | None:
     from weighbridge.kernels import simd_blocks
 
-    return simd_blocks.decoder(encoding, name, signature)
+    return simd_blocks.decoder(encoding, to, name, signature)
 
 
 def _packer(encoding: Blocked, name: str, signature: Signature) -> Code | None:
@@ -188,5 +201,5 @@ def _load(name: str, signature: Signature, code: Callable[[], Code | None]) -> S
         return None
     try:
         return native.kernel(name, signature, code)
-    except ImportError:
+    except (ImportError, native.NotAlone):
         return None

@@ -21,17 +21,32 @@ for _module in (decoders, packers):
         register_jitable(_function)
 
 
-def decoder(encoding: Blocked, name: str, signature: Signature) -> Code | None:
-    """Return what decodes the bytes of blocks into float32 values; None: unknown."""
-    body = decoders.BODIES.get(encoding.name)
-    if body is None:
+_HALF, _BFLOAT = 0x7C00, 0x7F80
+_INFINITIES = {"f16": _HALF, "bf16": _BFLOAT}
+"""The bits of infinity."""
+
+
+def decoder(encoding: Blocked, to: str, name: str, signature: Signature) -> Code | None:
+    """Return what decodes the bytes of blocks; None: unknown.
+
+    It tells whether all is well: of values that are rounded to 16 bits, whether all are finite.
+
+    Args:
+        encoding: of the blocks.
+        to: what the values become: ``f32``, ``f16`` or ``bf16``.
+        name: of the function.
+        signature: its arrays.
+    """
+    if encoding.name not in decoders.BODIES:
         return None
-    grain, nbytes = encoding.grain, encoding.grain_bytes
+    body = register_jitable(decoders.rounding(encoding.name, to))
+    grain, nbytes, infinity = encoding.grain, encoding.grain_bytes, _INFINITIES.get(to, 0)
 
     def decode(data: Any, blocks: Any, values: Any) -> Any:
         for k in range(blocks):
             body(data, k * nbytes, values, k * grain)
-        return True
+        # In the loop above, Numba would count references, with functions that are not kept.
+        return words.all_finite(values, 0, blocks * grain, infinity) if infinity else True
 
     return code_of(decode, name, signature)
 
@@ -57,50 +72,48 @@ def caster(source: str, to: str, name: str, signature: Signature) -> Code | None
 
     It casts 16 numbers at a time, the last 16 last: there have to be as many.
     """
-    convert = _CASTS.get((source, to))
-    if convert is None:
+    if source not in _READERS or to not in _SETTERS:
         return None
+    read, put = register_jitable(_READERS[source]), register_jitable(_SETTERS[to])
 
     def run(values: Any, count: Any, results: Any) -> Any:
         fits = True
         for at in range(0, count - WIDTH + 1, WIDTH):
-            fits = convert(values, at, results) and fits
-        return convert(values, count - WIDTH, results) and fits
+            fits = put(results, at, read(values, at)) and fits
+        return put(results, count - WIDTH, read(values, count - WIDTH)) and fits
 
     return code_of(run, name, signature)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _f16_to_f32(values: Any, at: int, results: Any) -> Any:
-    words.set_words(results, at, words.from_half(words.halfwords(values, at)))
+def _f32_bits(values: Any, at: int) -> Any:
+    return words.whole_words(values, at)
+
+
+def _f16_bits(values: Any, at: int) -> Any:
+    return words.from_half(words.halfwords(values, at))
+
+
+def _bf16_bits(values: Any, at: int) -> Any:
+    return words.halfwords(values, at) << 16
+
+
+def _set_f32(results: Any, at: int, bits: Any) -> Any:
+    words.set_words(results, at, bits)
     return True
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _bf16_to_f32(values: Any, at: int, results: Any) -> Any:
-    words.set_words(results, at, words.halfwords(values, at) << 16)
-    return True
-
-
-@register_jitable  # type: ignore[untyped-decorator]
-def _f32_to_f16(values: Any, at: int, results: Any) -> Any:
-    bits = words.whole_words(values, at)
+def _set_f16(results: Any, at: int, bits: Any) -> Any:
     rounded = words.to_half(bits)
     words.set_halfwords(results, at, rounded)
-    return words.none_lost(bits, rounded, 0x7C00)
+    return words.none_lost(bits, rounded, _HALF)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
-def _f32_to_bf16(values: Any, at: int, results: Any) -> Any:
-    bits = words.whole_words(values, at)
+def _set_bf16(results: Any, at: int, bits: Any) -> Any:
     rounded = words.to_bfloat(bits)
     words.set_halfwords(results, at, rounded)
-    return words.none_lost(bits, rounded, 0x7F80)
+    return words.none_lost(bits, rounded, _BFLOAT)
 
 
-_CASTS = {
-    ("f16", "f32"): _f16_to_f32,
-    ("bf16", "f32"): _bf16_to_f32,
-    ("f32", "f16"): _f32_to_f16,
-    ("f32", "bf16"): _f32_to_bf16,
-}
+_READERS = {"f32": _f32_bits, "f16": _f16_bits, "bf16": _bf16_bits}
+_SETTERS = {"f32": _set_f32, "f16": _set_f16, "bf16": _set_bf16}
+"""How 16 numbers are read, as the bits of float32 numbers, and set from such bits."""

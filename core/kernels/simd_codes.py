@@ -103,6 +103,26 @@ def store(values: Array, at: int, lanes: Lanes) -> None:
     """Set 16 values."""
 
 
+def put(values: Array, at: int, number: float) -> None:
+    """Set a value."""
+
+
+def store_half(values: Array, at: int, lanes: Lanes) -> None:
+    """Set 16 float16 numbers of an array of uint16, rounded as `to_half` does."""
+
+
+def put_half(values: Array, at: int, number: float) -> None:
+    """Set one, likewise."""
+
+
+def store_bfloat(values: Array, at: int, lanes: Lanes) -> None:
+    """Set 16 bfloat16 numbers of an array of uint16, rounded as `to_bfloat` does."""
+
+
+def put_bfloat(values: Array, at: int, number: float) -> None:
+    """Set one, likewise."""
+
+
 def load(values: Array, at: int) -> Lanes:
     """Return 16 values."""
 
@@ -185,6 +205,10 @@ def to_bfloat(ints: Ints) -> Ints:
 
 def none_lost(ints: Ints, rounded: Ints, infinity: int) -> Any:
     """Tell whether only infinities, as float32 bits, were rounded to `infinity`."""
+
+
+def all_finite(data: Array, at: int, count: int, infinity: int) -> Any:
+    """Tell whether numbers of 16 bits are finite, of which 16 or a multiple are looked at."""
 
 
 def _load(builder: Any, data: Any, at: Any, kind: ir.Type) -> Any:
@@ -330,6 +354,11 @@ def _halves(builder: Any, first: Any, second: Any) -> Any:
 def _store(builder: Any, values: Any, at: Any, lanes: Any) -> None:
     pointer = builder.bitcast(builder.gep(values, [at]), FLOATS.as_pointer())
     builder.store(lanes, pointer, align=4)
+
+
+@word(put, types.none, types.Array, types.intp, types.float32)
+def _put_value(builder: Any, values: Any, at: Any, number: Any) -> None:
+    builder.store(number, builder.gep(values, [at]))
 
 
 @word(load, LANES, types.Array, types.intp)
@@ -496,6 +525,39 @@ def _none_lost(builder: Any, ints: Any, rounded: Any, infinity: Any) -> Any:
     )
     lost = builder.bitcast(builder.and_(became, was), ir.IntType(WIDTH))
     return builder.icmp_unsigned("==", lost, lost.type(0))
+
+
+@word(all_finite, types.boolean, types.Array, types.intp, types.intp, INTS)
+def _all_finite(builder: Any, data: Any, at: Any, count: Any, infinity: Any) -> Any:
+    largest = cgutils.alloca_once_value(builder, ir.Constant(VECTOR_INTS, [0] * WIDTH))
+    step, begin = count.type(WIDTH), count.type(0)
+    with cgutils.for_range_slice(builder, begin, count, step) as (offset, _):
+        ints = _halfwords(builder, data, builder.add(at, offset))
+        magnitude, before = builder.and_(ints, const(ints, 0x7FFF)), builder.load(largest)
+        larger = builder.icmp_unsigned(">", magnitude, before)
+        builder.store(builder.select(larger, magnitude, before), largest)
+    finite = builder.icmp_unsigned("<", builder.load(largest), infinity)
+    bits = builder.bitcast(finite, ir.IntType(WIDTH))
+    return builder.icmp_unsigned("==", bits, bits.type(-1))
+
+
+def _rounding(store: Any, put: Any, round_bits: Callable[..., Any]) -> None:
+    """Teach Numba to set values rounded to 16 bits."""
+
+    @word(store, types.none, types.Array, types.intp, LANES)
+    def _store_rounded(builder: Any, values: Any, at: Any, lanes: Any) -> None:
+        rounded = round_bits(builder, builder.bitcast(lanes, VECTOR_INTS))
+        _set_halfwords(builder, values, at, rounded)
+
+    @word(put, types.none, types.Array, types.intp, types.float32)
+    def _put_rounded(builder: Any, values: Any, at: Any, number: Any) -> None:
+        rounded = round_bits(builder, builder.bitcast(splat(builder, number), VECTOR_INTS))
+        first_of_all = builder.extract_element(rounded, ir.IntType(32)(0))
+        _put(builder, values, at, builder.trunc(first_of_all, ir.IntType(16)))
+
+
+_rounding(store_half, put_half, _to_half)
+_rounding(store_bfloat, put_bfloat, _to_bfloat)
 
 
 def _on_ints(key: Callable[..., Any], name: str) -> None:

@@ -7,6 +7,7 @@ give the same bits.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +24,15 @@ from weighbridge.kernels.simd_codes import (
     nibbles,
     octets,
     pick,
+    put,
+    put_bfloat,
+    put_half,
     signed,
     single,
     singles,
     store,
+    store_bfloat,
+    store_half,
     two_points,
     u16,
     u32,
@@ -318,7 +324,9 @@ def tq1_0(b: Any, at: int, y: Any, to: int) -> None:
         if digit < 4:
             for j in range(4):
                 fraction = int(b[at + 48 + j]) * power & 255
-                y[to + 240 + 4 * digit + j] = (np.float32(fraction * 3 >> 8) - np.float32(1)) * d
+                put(
+                    y, to + 240 + 4 * digit + j, (np.float32(fraction * 3 >> 8) - np.float32(1)) * d
+                )
         power *= 3
 
 
@@ -378,3 +386,23 @@ BODIES: Mapping[str, Callable[[Any, int, Any, int], None]] = {
     )
 }
 """The decoders by the names of their encodings."""
+
+_SETTING: Mapping[str, Mapping[str, Any]] = {
+    "f32": {},
+    "f16": {store.__name__: store_half, put.__name__: put_half},
+    "bf16": {store.__name__: store_bfloat, put.__name__: put_bfloat},
+}
+
+
+def rounding(name: str, to: str) -> Any:
+    """Return the body of an encoding's decoder that sets values of another type than float32.
+
+    It is the same function, in which the words that set values mean others: what is rounded is in
+    a register still.
+
+    Args:
+        name: of the encoding.
+        to: ``f32``, ``f16`` or ``bf16``; of the last two `y` has the bits, as uint16.
+    """
+    body: Any = BODIES[name]
+    return FunctionType(body.__code__, {**body.__globals__, **_SETTING[to]}, f"{name}_{to}")
