@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weighbridge.api import open as open_model
 from weighbridge.canonical import TORCH_NAMES, canonical
 from weighbridge.encoding import Dense, dense, is_float
-from weighbridge.engine.load import MEMORY, conversions, loading
+from weighbridge.engine.expected import conversions
+from weighbridge.engine.load import MEMORY, loading
 from weighbridge.engine.torch_types import encoding_of, import_torch
 from weighbridge.errors import (
     Error,

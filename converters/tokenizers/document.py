@@ -173,8 +173,10 @@ def vocabulary(document: Document) -> dict[str, int]:
         {'a': 0}
     """
     tokens = part(part(document, "model", dict), "vocab", dict)
-    for content, token in tokens.items():
-        _check_id(token, content)
+    numbers = tokens.values()
+    if not set(map(type, numbers)) <= {int} or min(numbers, default=0) < 0:
+        for content, token in tokens.items():
+            _check_id(token, content)
     return tokens
 
 

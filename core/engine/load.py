@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.encoding import DENSE, Blocked, Dense, is_float
+from weighbridge.encoding import DENSE, Dense, is_float
 from weighbridge.engine.backend import AUTO
 from weighbridge.engine.budget import budget
+from weighbridge.engine.expected import conversions
 from weighbridge.engine.fill import fill_jobs
 from weighbridge.engine.memory import HostMemory
 from weighbridge.engine.pages import Pages
@@ -23,7 +23,7 @@ from weighbridge.errors import InvalidInput, Unsupported
 from weighbridge.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Executor
 
     import torch
@@ -137,15 +137,6 @@ def loading(
     bounds = budget(allowed - shortcuts.expect(expected, allowed), threads, beside=True)
     with workers(None, bounds) as pool:
         yield Loader(bounds, pool)
-
-
-def conversions(tensors: Iterable[tuple[Lazy, Dense]]) -> Mapping[tuple[str, str], int]:
-    """Return how many values have to be made: of which encoding, in which dtype, by name."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for tensor, dtype in tensors:
-        if isinstance(tensor.encoding, Blocked | Dense) and tensor.encoding != dtype:
-            counts[tensor.encoding.name, dtype.name] += tensor.size
-    return counts
 
 
 @dataclass(frozen=True)

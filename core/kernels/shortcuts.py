@@ -54,8 +54,8 @@ def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
     """Import what kernels need, where there is so much to make that it pays, and the memory.
 
     Args:
-        counts: how many values are to be made soon: of which encoding, and in which dense one, by
-            their names.
+        counts: how many values are to be made soon: of which encoding, and in which one, by their
+            names.
         memory: the bytes that this may take, beside the values.
 
     Returns:
@@ -64,21 +64,22 @@ def expect(counts: Mapping[tuple[str, str], int], memory: int) -> int:
     asked = os.environ.get("WEIGHBRIDGE_KERNELS")
     room = memory - _NUMBA_BYTES
     needed: Counter[str] = Counter()
-    for pair, count in counts.items():
-        needed += Counter({_needed(*pair): count})
-    del needed[""]
-    if sum(needed.values()) < _WORTH_IMPORTING or room < _LEAST_ROOM or asked == "numpy":
+    for (encoding, to), count in counts.items():
+        needed.update(dict.fromkeys(_needed(encoding, to), count))
+    if max(needed.values(), default=0) < _WORTH_IMPORTING or room < _LEAST_ROOM or asked == "numpy":
         return 0
     for name, count in needed.items():
         _count(name, count)
     return _import(needed)
 
 
-def _needed(encoding: str, to: str) -> str:
-    """Return the kernel that makes values of one encoding in another; nothing where none does."""
+def _needed(encoding: str, to: str) -> set[str]:
+    """Return the kernels that make values of one encoding in another."""
+    if to not in DENSE:
+        return {*_needed(encoding, "f32"), *([_packing(to)] if to in _PACKED else [])}
     if encoding in DENSE:
-        return _casting(encoding, to) if (encoding, to) in _CASTS else ""
-    return _decoding(encoding, to if to in DECODED else "f32")
+        return {_casting(encoding, to)} if (encoding, to) in _CASTS else set()
+    return {_decoding(encoding, to if to in DECODED else "f32")}
 
 
 def _import(names: Iterable[str]) -> int:
@@ -114,7 +115,7 @@ def packer(encoding: Blocked, count: int) -> Shortcut | None:
     if encoding.name not in _PACKED:
         return None
     signature = Signature("f4", encoding.grain, "u1", encoding.grain_bytes)
-    name = f"pack_{encoding.name}"
+    name = _packing(encoding.name)
     return _in_time(name, signature, partial(_packer, encoding, name, signature), count)
 
 
@@ -141,6 +142,10 @@ _LEAST = 16
 
 def _decoding(encoding: str, to: str) -> str:
     return f"decode_{encoding}_{to}"
+
+
+def _packing(encoding: str) -> str:
+    return f"pack_{encoding}"
 
 
 def _casting(source: str, to: str) -> str:
