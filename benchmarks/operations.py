@@ -104,18 +104,21 @@ OPEN = Operation(
         "onnx": (
             _OUR_OPEN,
             _peer("onnx", "onnx.load(path)", onnx_py.load, "onnx"),
-            _peer(
-                "onnx, header only",
-                "onnx.load(path, load_external_data=False)",
-                onnx_py.load_without_data,
-                "onnx",
-            ),
             _peer("onnx-ir", "onnx_ir.load(path)", onnx_py.load_ir, "onnx-ir"),
             _ZTENSOR_OPEN,
         ),
         "safetensors": (_OUR_OPEN, _SAFE_OPEN, _ZTENSOR_OPEN),
     },
     again=True,
+)
+
+
+HEADER_ONLY = Call(
+    "onnx, header only",
+    "onnx.load(path, load_external_data=False): whether there are data is not looked at",
+    ("onnx",),
+    role=Role.FLOOR,
+    prepare=onnx_py.load_without_data,
 )
 
 

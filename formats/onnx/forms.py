@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.checked import LIMIT
 from weighbridge.formats.onnx.dtypes import BY_NUMBER
-from weighbridge.formats.onnx.schema import TensorProto
-from weighbridge.protobuf import Message, bytes_head
+from weighbridge.formats.onnx.schema import Entry, TensorProto
+from weighbridge.protobuf import Message, bytes_field, bytes_head
 
 if TYPE_CHECKING:
     from weighbridge.encoding import Dense
     from weighbridge.region import Shape
 
-_BEGIN = (
+_FIELD = re.compile(
+    rb"\x2a([\x80-\xff]{0,8}[\x00-\x7f])"  # the length of the tensor
     rb"((?:\x08[\x80-\xff]{0,8}[\x00-\x7f]){0,64}"  # dims: at most 63 bits each
     rb"\x10[\x01-\x7f])"  # data_type
     rb"\x42([\x01-\x7f])"  # the length of the name
 )
-HEAD = re.compile(_BEGIN)
-"""A tensor before its name: what `Forms.kind` takes, and the length of the name."""
-
-_FIELD = re.compile(rb"\x2a([\x80-\xff]{0,8}[\x00-\x7f])" + _BEGIN)  # and the tensor's length
-
 
 _ENOUGH = 20
 """Bytes that tell two forms apart where their names begin alike: no matrix has more before its
@@ -44,23 +40,26 @@ class Kind(NamedTuple):
         encoding: how its numbers are stored.
         nbytes: the bytes of its numbers.
         raw: what comes before these numbers where they are ``raw_data``.
+        beside: what the tensor ends with where they are in another file, and it says how many.
     """
 
     shape: Shape
     encoding: Dense
     nbytes: int
     raw: bytes
+    beside: bytes
 
 
 class Form(NamedTuple):
-    """Where everything is in a field that holds a tensor with its numbers, and nothing after them.
+    """Where everything is in a field that holds a tensor.
 
     Attributes:
         kind: what comes before the name says.
         name: where the name begins, counted from the field's first byte,
         stop: where it ends,
-        numbers: where the numbers begin,
-        end: and where they end.
+        numbers: where the numbers begin, if the field holds them and nothing after them,
+        end: and where the field ends.
+        inside: whether it has the length that it has then.
     """
 
     kind: Kind
@@ -68,6 +67,7 @@ class Form(NamedTuple):
     stop: int
     numbers: int
     end: int
+    inside: bool
 
 
 class Forms:
@@ -77,12 +77,6 @@ class Forms:
         """Know none yet."""
         self._kinds: dict[bytes, Kind | None] = {}
         self._forms: dict[bytes, Form] = {}
-
-    def kind(self, first: bytes) -> Kind | None:
-        """Return what axes and type say; None where they are not valid."""
-        if first not in self._kinds:
-            self._kinds[first] = _kind(first)
-        return self._kinds[first]
 
     def form(self, head: bytes) -> Form | None:
         """Return the form of the field that begins with `head`; None where it is not plain."""
@@ -96,14 +90,18 @@ class Forms:
 
     def _look(self, head: bytes) -> Form | None:
         found = _FIELD.match(head)
-        kind = self.kind(found[2]) if found else None
+        kind = self._kind(found[2]) if found else None
         if found is None or kind is None:
             return None
         size, _, (length,) = found.groups()
         stop = found.end() + length
-        numbers = stop + len(kind.raw)
-        form = Form(kind, found.end(), stop, numbers, numbers + kind.nbytes)
-        return form if form.end == 1 + len(size) + _number(size) else None
+        numbers, end = stop + len(kind.raw), 1 + len(size) + _number(size)
+        return Form(kind, found.end(), stop, numbers, end, numbers + kind.nbytes == end)
+
+    def _kind(self, first: bytes) -> Kind | None:
+        if first not in self._kinds:
+            self._kinds[first] = _kind(first)
+        return self._kinds[first]
 
 
 def _number(varint: bytes) -> int:
@@ -118,4 +116,16 @@ def _kind(first: bytes) -> Kind | None:
     if dtype is None or not 0 < math.prod(shape) * dtype.encoding.bits <= LIMIT:
         return None
     nbytes = dtype.encoding.nbytes(shape)
-    return Kind(shape, dtype.encoding, nbytes, bytes_head(TensorProto.RAW_DATA, nbytes))
+    raw = bytes_head(TensorProto.RAW_DATA, nbytes)
+    return Kind(shape, dtype.encoding, nbytes, raw, entry("length", b"%d" % nbytes) + b"p\x01")
+
+
+def entry(key: str, value: bytes) -> bytes:
+    r"""Return a short entry of ``external_data``.
+
+    Example:
+        >>> entry("offset", b"64")
+        b'j\x0c\n\x06offset\x12\x0264'
+    """
+    pair = bytes_field(Entry.KEY, key) + bytes_field(Entry.VALUE, value)
+    return bytes_field(TensorProto.EXTERNAL_DATA, pair)

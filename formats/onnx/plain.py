@@ -11,10 +11,9 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.formats.onnx.forms import HEAD, Forms
+from weighbridge.formats.onnx.forms import Forms, entry
 from weighbridge.formats.onnx.schema import GraphProto
-from weighbridge.protobuf import BYTES, FEW, Message
-from weighbridge.tensor import Row
+from weighbridge.protobuf import FEW, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,20 +22,17 @@ if TYPE_CHECKING:
     from weighbridge.formats.onnx.forms import Kind
     from weighbridge.formats.onnx.tensors import Source
     from weighbridge.protobuf import Field
+    from weighbridge.tensor import Row
 
-_ELSEWHERE = re.compile(
-    rb"j.\n\x08location\x12.([ -~]{1,100})"
-    rb"j.\n\x06offset\x12.([0-9]{1,19})"
-    rb"j.\n\x06length\x12.([0-9]{1,19})p\x01",
-    re.DOTALL,
-)
+_LOCATION = re.compile(rb"j.\n\x08location\x12.([ -~]{1,100})", re.DOTALL)
 
-_WRITTEN = (
-    b"j%c\n\x08location\x12%c%b"
-    b"j%c\n\x06offset\x12%c%b"
-    b"j%c\n\x06length\x12%c%bp\x01"
-)  # fmt: skip
-"""Three entries of ``external_data`` and the location, of texts whose lengths are a byte each."""
+_DIGITS = 19
+"""The most digits of an offset."""
+
+_OFFSETS = [entry("offset", bytes(digits))[:-digits] for digits in range(1, _DIGITS + 1)]
+"""What comes before an offset of one digit, of two, and so on."""
+
+_BEFORE_OFFSET = len(_OFFSETS[0])
 
 
 class Run(NamedTuple):
@@ -58,6 +54,7 @@ class Plain:
         """Take the files that their numbers are in."""
         self._source = source
         self._forms = Forms()
+        self._files: dict[bytes, File] = {}
 
     def initialisers(self, graph: Message, scope: str) -> Iterator[Field | Run]:
         """Return the initialisers of a graph: in runs where they are plain, else as fields.
@@ -72,82 +69,78 @@ class Plain:
 
     def _pieces(self, graph: Message, scope: str) -> Iterator[Field | Run]:
         others: list[Field] = []
-        at, large = graph.start, False
+        at = graph.start
         while at < graph.end:
-            if large:
-                found, at = self._read(at, graph.end)
-                yield found
-                large = False
-            for field in Message(graph.buffer, graph.path, at, graph.end).fields():
-                at = field.end
-                if field.number not in _INITIALISERS:
-                    other = graph.run(field)
-                    at = other.end
-                    if len(others) <= FEW:
-                        others.append(other)
-                    break
-                run = self._of_field(graph, field, scope)
-                yield run or field
-                large = run is not None and field.end - field.start > _LARGE
-                if large:
-                    break
+            runs, at = self._read(at, graph.end, scope)
+            yield from runs
+            field = next(Message(graph.buffer, graph.path, at, graph.end).fields(), None)
+            if field is None:
+                break
+            if field.number in _INITIALISERS:
+                yield field
+            else:
+                field = graph.run(field)
+                if len(others) <= FEW:
+                    others.append(field)
+            at = field.end
         graph.hold(others)
 
-    def _read(self, at: int, end: int) -> tuple[Run, int]:
-        """Return plain initialisers from `at` on, and where there is something else.
+    def _read(self, at: int, end: int, scope: str) -> tuple[list[Run], int]:
+        """Return the plain initialisers from `at` on, and where there is something else.
 
         Between numbers that fill pages, to read some bytes costs less than to map two pages.
         """
-        file, rows = self._source.file, list[Row]()
-        descriptor, form_of = file.descriptor, self._forms.form
+        own, form_of = self._source.file, self._forms.form
+        descriptor = own.descriptor
+        runs = [Run(own, [])]  # and more, of other files
+        chunk, begin, reach = b"", at, _WINDOW
         with suppress(UnicodeDecodeError):  # in a name
             while at < end:
-                head = os.pread(descriptor, _WINDOW, at)
+                if at + _WINDOW > begin + len(chunk):
+                    chunk, begin = os.pread(descriptor, reach, at), at
+                head = chunk[at - begin : at - begin + _WINDOW]
                 form = form_of(head)
-                if form is None:
+                if form is None or at + form.end > end:
                     break
-                (shape, encoding, nbytes, raw), begin, stop, numbers, length = form
-                if head[stop:numbers] != raw or at + length > end:
-                    break
-                name = head[begin:stop].decode()
-                rows.append((name, shape, encoding, at + numbers, nbytes))
+                kind, first, stop, numbers, length, inside = form
+                shape, encoding, nbytes, raw, _ = kind
+                file, start, name = own, at + numbers, head[first:stop].decode()
+                if not inside or head[stop:numbers] != raw:
+                    place = self._elsewhere(kind, head[stop:length], scope + name)
+                    if place is None:
+                        break
+                    file, start = place
+                if file is not runs[-1].file:
+                    runs.append(Run(file, []))
+                runs[-1].rows.append((name, shape, encoding, start, nbytes))
+                reach = _CHUNK if length < _WINDOW else _WINDOW
                 at += length
-        return Run(file, rows), at
+        return runs, at
 
-    def _of_field(self, graph: Message, field: Field, scope: str) -> Run | None:
-        """Return an initialiser; None where it is not plain, or not valid."""
-        if field.number != GraphProto.INITIALIZER or field.wire != BYTES:
-            return None
-        head = bytes(graph.buffer[field.start : min(field.end, field.start + _WINDOW)])
-        found = HEAD.match(head)
-        kind = self._forms.kind(found[1]) if found else None
-        if found is None or kind is None:
-            return None
-        stop = found.end() + found[2][0]
-        begin = stop + len(kind.raw)
-        name, start = _text(head[found.end() : stop]), field.start + begin
-        if name is None:
-            return None
-        if start + kind.nbytes == field.end and head[stop:begin] == kind.raw:
-            return Run(self._source.file, [(name, kind.shape, kind.encoding, start, kind.nbytes)])
-        return self._elsewhere(name, kind, head[stop:], scope)
+    def _elsewhere(self, kind: Kind, rest: bytes, tensor: str) -> tuple[File, int] | None:
+        """Return where the numbers are, as the rest of an initialiser says; None for all else.
 
-    def _elsewhere(self, name: str, kind: Kind, rest: bytes, scope: str) -> Run | None:
-        found = _ELSEWHERE.fullmatch(rest)
-        if found is None:
+        That is the entries ``location``, ``offset`` and ``length``, with texts whose lengths are a
+        byte each, and that the numbers are elsewhere.
+        """
+        end = rest[1] + 2 if len(rest) > 1 else 0
+        offset = rest[end : len(rest) - len(kind.beside)]
+        digits = offset[_BEFORE_OFFSET:]
+        if not (digits.isdigit() and len(digits) <= _DIGITS and rest.endswith(kind.beside)):
             return None
-        location, offset, length = found.groups()
-        written = _WRITTEN % (
-            len(location) + 12, len(location), location,
-            len(offset) + 10, len(offset), offset,
-            len(length) + 10, len(length), length,
-        )  # fmt: skip
-        if rest != written or int(length) != kind.nbytes:
+        if not offset.startswith(_OFFSETS[len(digits) - 1]):
             return None
-        file = self._source.external.file(location.decode(), scope + name)
-        if int(offset) + kind.nbytes > file.size:
-            return None
-        return Run(file, [(name, kind.shape, kind.encoding, int(offset), kind.nbytes)])
+        file, start = self._file(rest[:end], tensor), int(digits)
+        return (file, start) if file and start + kind.nbytes <= file.size else None
+
+    def _file(self, location: bytes, tensor: str) -> File | None:
+        """Return the file that the entry `location` means."""
+        if location not in self._files:
+            found = _LOCATION.fullmatch(location)
+            if found is None or location != entry("location", found[1]):
+                return None
+            self._files[location] = self._source.external.file(found[1].decode(), tensor)
+        return self._files[location]
 
 
 def _joined(pieces: Iterable[Field | Run]) -> Iterator[Field | Run]:
@@ -166,17 +159,10 @@ def _joined(pieces: Iterable[Field | Run]) -> Iterator[Field | Run]:
         yield run
 
 
-def _text(raw: bytes) -> str | None:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 _WINDOW = 384
 """Bytes that are read at once, more than come before the numbers of a plain initialiser."""
 
-_LARGE = 4096
-"""Bytes of an initialiser behind which the next one is on another page."""
+_CHUNK = 1 << 14
+"""Bytes that are read at once where initialisers have few."""
 
 _INITIALISERS = (GraphProto.INITIALIZER, GraphProto.SPARSE_INITIALIZER)
