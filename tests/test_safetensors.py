@@ -104,6 +104,13 @@ BAD = {
     "half-a-pair-escaped": (packed(f'{{"\\ud800":{ENTRY}}}'), "text"),
     "half-a-pair-in-metadata": (packed('{"__metadata__":{"a":"\\udc00"}}', b""), "text"),
     "not-json": (packed("{a}", b""), "json"),
+    "no-quote-before-a-name": (packed(f'{{a":{ENTRY}}}'), "json"),
+    "no-quote-before-the-second-name": (edited("[0,8]}", '[0,8]},b":{"x":1}'), "json"),
+    "no-quote-before-the-last-name": (
+        packed(f'{{"a":{ENTRY},b":{entry("U8", [1], 8, 9)}}}', DATA + b"x"),
+        "json",
+    ),
+    "a-quote-in-a-name": (packed(f'{{"a"b":{ENTRY}}}'), "json"),
     "cut-json": (packed(HEADER[:-1]), "json"),
     "two-objects": (packed(HEADER + "{}"), "json"),
     "nul-after": (packed(HEADER + "\0"), "json"),

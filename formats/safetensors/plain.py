@@ -59,9 +59,11 @@ def read_entries(text: str, file: File, start: int) -> dict[str, Tensor] | None:
     ends = [0, *accumulate(lengths)]
     written = ["0", *map(str, ends)]
     before = [f'{begin},{end}]}},"' for begin, end in pairwise(written)]
-    names = list(map(str.removeprefix, [head for head, _, _ in entries], before))
-    # Where the offsets are others, they are still there, and so is the quote after them.
-    if '"' in "".join(names) or f'{last},"' != before[-1] or start + ends[-1] != file.size:
+    heads = [head for head, _, _ in entries]
+    if not all(map(str.startswith, heads, before)) or f'{last},"' != before[-1]:
+        return None
+    names = list(map(str.removeprefix, heads, before))
+    if '"' in "".join(names) or start + ends[-1] != file.size:
         return None
     begins = accumulate(lengths[:-1], initial=start)
     tensors = stored(file, zip(names, shapes, encodings, begins, lengths, strict=True))
