@@ -55,16 +55,25 @@ def test_graphs_of_a_checkpoint_give_our_tokens(shop: Workshop, ours: Outcome, w
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_a_graph_without_cache_is_made(shop: Workshop, tmp_path: Path) -> None:
     NO_CACHE.prepare(shop.path("small/checkpoint"), tmp_path)()
     assert (tmp_path / FOLDER / "model.onnx").exists()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", GGUF, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", GGUF[:-1], ids=lambda way: way.name)
 def test_graphs_of_a_gguf_run(shop: Workshop, tmp_path: Path, way: Way) -> None:
     way.prepare(shop.path("small/gguf-q4_k_m"), tmp_path, **way.options)()
     assert run(shop, tmp_path / FOLDER).seen["tokens"] == generating.COUNT
+
+
+@pytest.mark.long
+def test_mobius_keeps_weights_of_4_bits_alone(shop: Workshop, tmp_path: Path) -> None:
+    way = GGUF[-1]
+    assert way.options == {"kept": "yes"}
+    with pytest.raises(ValueError, match="only 4-bit"):
+        way.prepare(shop.path("small/gguf-q4_k_m"), tmp_path, **way.options)()
 
 
 def test_cases_are_whole() -> None:
