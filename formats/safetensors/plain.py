@@ -60,10 +60,12 @@ def read_entries(text: str, file: File, start: int) -> dict[str, Tensor] | None:
     written = ["0", *map(str, ends)]
     before = [f'{begin},{end}]}},"' for begin, end in pairwise(written)]
     heads = [head for head, _, _ in entries]
-    if not all(map(str.startswith, heads, before)) or f'{last},"' != before[-1]:
-        return None
     names = list(map(str.removeprefix, heads, before))
-    if '"' in "".join(names) or start + ends[-1] != file.size:
+    joined = "".join(names)
+    # What does not begin with its prefix has kept its length.
+    if len(joined) + len("".join(before[:-1])) != len("".join(heads)) or '"' in joined:
+        return None
+    if f'{last},"' != before[-1] or start + ends[-1] != file.size:
         return None
     begins = accumulate(lengths[:-1], initial=start)
     tensors = stored(file, zip(names, shapes, encodings, begins, lengths, strict=True))
