@@ -1,4 +1,4 @@
-"""What a run is going to compute, known before it starts."""
+"""What a run is going to compute, known before it starts, and the compiled code for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from weighbridge.encoding import Blocked, Dense
+from weighbridge.engine.budget import budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from weighbridge.encoding import Encoding
+    from weighbridge.engine.budget import Budget
     from weighbridge.tensor import Lazy
 
 
@@ -33,3 +35,23 @@ def conversions(results: Iterable[tuple[Lazy, Encoding]]) -> Mapping[tuple[str, 
             if isinstance(leaf.encoding, Blocked | Dense) and leaf.encoding != encoding:
                 counts[leaf.encoding.name, encoding.name] += leaf.size
     return counts
+
+
+def prepared(
+    expected: Mapping[tuple[str, str], int], memory: int, threads: int | None = None
+) -> Budget:
+    """Have compiled code ready where it pays, and return the bounds that are left.
+
+    Args:
+        expected: what is to be computed; see `conversions`.
+        memory: the bytes to work in, beside what is taken already.
+        threads: how many threads work; None takes one for each core.
+
+    Raises:
+        InvalidInput: (rules ``memory``, ``threads``) as `budget` does.
+    """
+    if expected:
+        from weighbridge.kernels import shortcuts  # the codecs are needed only here
+
+        memory -= shortcuts.expect(expected, memory)
+    return budget(memory, threads, beside=True)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.encoding import DENSE, Dense, is_float
 from weighbridge.engine.backend import AUTO
-from weighbridge.engine.budget import budget
-from weighbridge.engine.expected import conversions
+from weighbridge.engine.expected import conversions, prepared
 from weighbridge.engine.fill import fill_jobs
 from weighbridge.engine.memory import HostMemory
 from weighbridge.engine.pages import Pages
@@ -131,10 +130,7 @@ def loading(
     Raises:
         InvalidInput: (rules ``memory``, ``threads``) for bounds that nothing can work in.
     """
-    from weighbridge.kernels import shortcuts  # the codecs are needed only here
-
-    allowed = parse_size(memory)
-    bounds = budget(allowed - shortcuts.expect(expected, allowed), threads, beside=True)
+    bounds = prepared(expected, parse_size(memory), threads)
     with workers(None, bounds) as pool:
         yield Loader(bounds, pool)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.encoding import DATA, Blocked, Dense
 from weighbridge.engine.backend import LOG, MMAP, check_backend, choose
-from weighbridge.engine.torch_types import TORCH_DTYPES, import_torch
+from weighbridge.engine.torch_types import import_torch, torch_dtype
 from weighbridge.tensor import Extent, Lazy, Tensor
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Views:
             InvalidInput: (rule ``backend``) for another word.
         """
         check_backend(backend)
-        self._torch = import_torch()
         self._backend = backend
         self._choices: dict[File, Choice] = {}
         self._maps: dict[File, mmap.mmap] = {}
@@ -79,12 +78,13 @@ class Views:
         return self._choices[file]
 
     def _view(self, tensor: Lazy, where: Extent, target: Dense) -> torch.Tensor:
-        dtype = getattr(self._torch, TORCH_DTYPES[target.name])
+        torch = import_torch()
+        dtype = torch_dtype(target)
         if not where.length:
-            return self._torch.empty(tensor.shape, dtype=dtype)  # type: ignore[no-any-return]
+            return torch.empty(tensor.shape, dtype=dtype)  # type: ignore[no-any-return]
         if where.file not in self._maps:
             self._maps[where.file] = where.file.mapped(mmap.ACCESS_COPY)
-        flat = self._torch.frombuffer(
+        flat = torch.frombuffer(
             self._maps[where.file], dtype=dtype, count=tensor.size, offset=where.offset
         )
         return flat.view(tensor.shape)  # type: ignore[no-any-return]

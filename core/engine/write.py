@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from weighbridge.engine.budget import Budget, budget
 from weighbridge.engine.commit import Staging
 from weighbridge.engine.disk import FULL
-from weighbridge.engine.expected import conversions
+from weighbridge.engine.expected import conversions, prepared
 from weighbridge.engine.jobs import Job, jobs_of
 from weighbridge.engine.progress import Event, Progress, reporter
 from weighbridge.errors import Error, InvalidInput, SystemRefusal
@@ -26,7 +26,7 @@ from weighbridge.steps import Route
 from weighbridge.target import check_appeared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from weighbridge.layout import Layout
@@ -65,21 +65,16 @@ def write(
     started = time.perf_counter()
     bounds = budget(memory, threads)
     if executor is None:
-        bounds = _prepared(plan, bounds)
+        bounds = prepared(_expected(plan), bounds.bytes, bounds.threads)
     with _refusals(plan.target), reporter(progress, plan.target.name) as tell:
         _write(plan, plan.layout, bounds, executor, tell)
     names = tuple(file.name for file in plan.layout.files)
     return Result(plan.target, names, plan.written_bytes, time.perf_counter() - started)
 
 
-def _prepared(plan: Plan, bounds: Budget) -> Budget:
-    """Have compiled code ready where it pays, and return what bounds are left."""
-    from weighbridge.kernels import shortcuts  # the codecs are needed only here
-
+def _expected(plan: Plan) -> Mapping[tuple[str, str], int]:
     decoded = [step.tensor for step in plan.steps if step.route is Route.DECODE]
-    expected = conversions((tensor, tensor.encoding) for tensor in decoded)
-    taken = shortcuts.expect(expected, bounds.bytes)
-    return budget(bounds.bytes - taken, bounds.threads, beside=True) if taken else bounds
+    return conversions((tensor, tensor.encoding) for tensor in decoded)
 
 
 def _write(

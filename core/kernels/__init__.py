@@ -236,7 +236,6 @@ def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense, out: ND
         return
     grain, grain_bytes = codec.encoding.grain, codec.encoding.grain_bytes
     values = out.reshape(-1, grain)
-    decode_rows = _decoder(codec, values.size)
     batches = _batches(len(values), grain, _DECODED)
     # One for all batches: memory that is new for each costs more than what is done in it.
     most = values[batches[0]].shape if batches else (0, grain)
@@ -244,7 +243,8 @@ def _decode_blocks(codec: Codec, data: NDArray[np.uint8], target: Dense, out: ND
     for part in batches:
         octets = data[part.start * grain_bytes : part.stop * grain_bytes]
         singles = values[part] if numbers is None else numbers[: part.stop - part.start]
-        decode_rows(octets, singles)
+        if not _decoded_at_once(codec.encoding, octets, DENSE["f32"], singles.reshape(-1)):
+            singles[:] = codec.decode(codec.blocks(octets))
         if numbers is not None:
             cast_into(singles, values[part])
 
@@ -258,20 +258,6 @@ def _decoded_at_once(
         return False
     swift = shortcuts.decoder(encoding, out.size, target.name)
     return swift is not None and bool(swift(data, out.view(kind)))
-
-
-def _decoder(codec: Codec, count: int) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
-    encoding = codec.encoding
-    swift = shortcuts.decoder(encoding, count) if isinstance(encoding, Blocked) else None
-
-    def in_numpy(octets: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
-        values[:] = codec.decode(codec.blocks(octets))
-
-    def compiled(octets: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
-        assert swift is not None
-        swift(octets, values.reshape(-1))
-
-    return in_numpy if swift is None else compiled
 
 
 def _batches(count: int, grain: int, values: int = _BATCH) -> list[slice]:

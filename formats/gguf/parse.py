@@ -84,7 +84,10 @@ def parse(file: File) -> Part:
         infos[info.name] = info
     start = align(reader.offset, alignment)
     _check_places(infos.values(), start, alignment, file)
-    rows = (info._replace(offset=start + info.offset) for info in infos.values())
+    rows = (
+        (name, shape, encoding, start + offset, nbytes)
+        for name, shape, encoding, offset, nbytes in infos.values()
+    )
     return Part(file, metadata, stored(file, rows, reader.order))
 
 

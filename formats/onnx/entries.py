@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from weighbridge.formats.onnx.schema import Entry
-from weighbridge.protobuf import BYTES
+from weighbridge.protobuf import BYTES, bytes_field
 
 if TYPE_CHECKING:
     from weighbridge.protobuf import Field, Message
@@ -17,6 +17,16 @@ _LONGEST = 256
 """The bytes of an entry that may have its key and its value in their plain form."""
 
 _KEY, _VALUE = (number << 3 | BYTES for number in (Entry.KEY, Entry.VALUE))
+
+
+def entry(key: str | bytes, value: bytes) -> bytes:
+    r"""Return an entry, as a message.
+
+    Example:
+        >>> entry("k", b"v")
+        b'\n\x01k\x12\x01v'
+    """
+    return bytes_field(Entry.KEY, key) + bytes_field(Entry.VALUE, value)
 
 
 def key_value(owner: Message, field: Field) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from weighbridge.checked import LIMIT
 from weighbridge.formats.onnx.dtypes import BY_NUMBER
-from weighbridge.formats.onnx.schema import Entry, TensorProto
+from weighbridge.formats.onnx.entries import entry
+from weighbridge.formats.onnx.schema import TensorProto
 from weighbridge.protobuf import Message, bytes_field, bytes_head
 
 if TYPE_CHECKING:
@@ -117,15 +118,15 @@ def _kind(first: bytes) -> Kind | None:
         return None
     nbytes = dtype.encoding.nbytes(shape)
     raw = bytes_head(TensorProto.RAW_DATA, nbytes)
-    return Kind(shape, dtype.encoding, nbytes, raw, entry("length", b"%d" % nbytes) + b"p\x01")
+    beside = beside_entry("length", b"%d" % nbytes) + b"p\x01"
+    return Kind(shape, dtype.encoding, nbytes, raw, beside)
 
 
-def entry(key: str, value: bytes) -> bytes:
-    r"""Return a short entry of ``external_data``.
+def beside_entry(key: str, value: bytes) -> bytes:
+    r"""Return an entry of ``external_data``, as a field.
 
     Example:
-        >>> entry("offset", b"64")
+        >>> beside_entry("offset", b"64")
         b'j\x0c\n\x06offset\x12\x0264'
     """
-    pair = bytes_field(Entry.KEY, key) + bytes_field(Entry.VALUE, value)
-    return bytes_field(TensorProto.EXTERNAL_DATA, pair)
+    return bytes_field(TensorProto.EXTERNAL_DATA, entry(key, value))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from weighbridge.encoding import DATA
 from weighbridge.errors import Unsupported
 from weighbridge.formats.onnx.dtypes import BASE_IR, BASE_OPSET, BY_ENCODING, DataType
+from weighbridge.formats.onnx.entries import entry
 from weighbridge.formats.onnx.props import props_of
 from weighbridge.formats.onnx.schema import (
-    Entry,
     GraphProto,
     ModelProto,
     OperatorSetId,
@@ -223,7 +223,7 @@ def _value_info(name: str, tensor: Lazy, dtype: DataType) -> bytes:
 
 
 def _entry(key: str, value: str) -> bytes:
-    return bytes_field(Entry.KEY, _encoded(key)) + bytes_field(Entry.VALUE, _encoded(value))
+    return entry(_encoded(key), _encoded(value))
 
 
 def _encoded(text: str) -> bytes:

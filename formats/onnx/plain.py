@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.formats.onnx.forms import Forms, entry
+from weighbridge.formats.onnx.forms import Forms, beside_entry
 from weighbridge.formats.onnx.schema import GraphProto
 from weighbridge.protobuf import FEW, Message
 
@@ -29,7 +29,7 @@ _LOCATION = re.compile(rb"j.\n\x08location\x12.([ -~]{1,100})", re.DOTALL)
 _DIGITS = 19
 """The most digits of an offset."""
 
-_OFFSETS = [entry("offset", bytes(digits))[:-digits] for digits in range(1, _DIGITS + 1)]
+_OFFSETS = [beside_entry("offset", bytes(digits))[:-digits] for digits in range(1, _DIGITS + 1)]
 """What comes before an offset of one digit, of two, and so on."""
 
 _BEFORE_OFFSET = len(_OFFSETS[0])
@@ -137,7 +137,7 @@ class Plain:
         """Return the file that the entry `location` means."""
         if location not in self._files:
             found = _LOCATION.fullmatch(location)
-            if found is None or location != entry("location", found[1]):
+            if found is None or location != beside_entry("location", found[1]):
                 return None
             self._files[location] = self._source.external.file(found[1].decode(), tensor)
         return self._files[location]
